@@ -1,0 +1,192 @@
+#include "launcher/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "launcher/exit_codes.h"
+#include "launcher/unix_listener.h"
+
+namespace mpilaunch {
+namespace {
+
+constexpr uint32_t kMaxRanks = 1 << 20;
+constexpr uint32_t kMaxLocalWorkers = 1024;
+
+constexpr char kDescription[] =
+    "Runs an Open MPI program on the workers that are registered with the frontend. The program is pushed\n"
+    "to the workers that lack it; no ssh, no hostfile, no copying.\n\n"
+    "  mpilaunch hello -n 8               eight ranks of ./hello, in even blocks over all workers\n"
+    "  mpilaunch -n 8 hello a b           with arguments; options before the program, as with mpirun\n"
+    "  mpilaunch hello -n 8 -- a b        the same\n"
+    "  mpilaunch --local=2 hello -n 8     on this machine alone: a frontend and two workers for this one run\n"
+    "  mpilaunch workers | jobs | cancel JOB";
+constexpr char kFooter[] =
+    "Exit code: the program's; 124 --timeout expired, 125 mpilaunch, a worker or the frontend failed,\n"
+    "126 program not executable, 127 program not found, 128 + N ended by signal N, 2 wrong usage.";
+
+// A whole number of at least `lowest`, with an error that repeats what was typed.
+CLI::Validator WholeNumber(const std::string& what, uint32_t lowest, uint32_t highest) {
+  return CLI::Validator(
+      [=](std::string& text) -> std::string {
+        uint64_t number = 0;
+        if (absl::SimpleAtoi(text, &number) && number >= lowest && number <= highest) return {};
+        return absl::StrCat("\"", text, "\" is no ", what, " (", lowest, " to ", highest, ")");
+      },
+      "N");
+}
+
+struct RunParser {
+  RunCommand command;
+  std::string socket = DefaultSocketPath();
+  std::string map = "spread";
+  CLI::App app{kDescription, "mpilaunch"};
+
+  RunParser() {
+    app.prefix_command();
+    app.footer(kFooter);
+    app.set_version_flag("--version", MPILAUNCH_VERSION);
+    app.add_option("-n,--np", command.ranks, "Number of ranks (default: one per slot)")
+        ->check(WholeNumber("number of ranks", 1, kMaxRanks));
+    app.add_option("-x", command.exports, "VAR or VAR=VALUE: set it in the ranks' environment; may be repeated")
+        ->type_size(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--wdir", command.working_directory, "Start the ranks in this folder of the workers (default: the job's own)");
+    app.add_flag("--oversubscribe", command.oversubscribe, "Allow more ranks than slots");
+    app.add_option("--map", map, "spread: even blocks over all workers; pack: fill one worker after the other")
+        ->check(CLI::IsMember({"spread", "pack"}))->capture_default_str();
+    app.add_option("--mca", command.mca, "KEY VALUE: a parameter of Open MPI, over mpilaunch's own choice (see -v)")
+        ->allow_extra_args(false);
+    app.add_flag("--tag-output", command.tag_output, "Put job and rank before each line of output");
+    app.add_option("--timeout", command.timeout_seconds, "End the job after this many seconds, exit 124")
+        ->check(WholeNumber("number of seconds", 1, 1u << 31));
+    app.add_option("--wait", command.wait_seconds, "Wait so many seconds for enough workers to register")
+        ->check(WholeNumber("number of seconds", 0, 1u << 31));
+    app.add_flag("-v,--verbose", command.verbose, "Show what mpilaunch chose, and the times of the launch");
+    app.add_option("--local", command.local_workers, "W: start a frontend and W workers on this machine for this run")
+        ->check(WholeNumber("number of workers", 1, kMaxLocalWorkers));
+    app.add_option("--socket", socket, "Unix socket of mpilaunchd")->envname("MPILAUNCH_SOCKET")->capture_default_str();
+  }
+
+  // Parses options up to the first word that is none; returns that word and the rest.
+  std::vector<std::string> Parse(std::vector<std::string> words) {
+    std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
+    app.parse(std::move(words));
+    return app.remaining();
+  }
+};
+
+int Fail(const std::string& message) {
+  std::fprintf(stderr, "mpilaunch: %s\nmpilaunch --help shows how it is used.\n", message.c_str());
+  return kExitUsage;
+}
+
+// mpirun's spellings with one dash.
+std::vector<std::string> ReplaceLongShortOptions(std::vector<std::string> words) {
+  for (std::string& word : words) {
+    if (word == "--") break;
+    if (word == "-np" || word == "-mca" || word == "-wdir") word.insert(0, "-");
+  }
+  return words;
+}
+
+// How many of the first words are --local=W or --local W.
+size_t LocalPrefix(const std::vector<std::string>& words) {
+  if (words.empty()) return 0;
+  if (absl::StartsWith(words[0], "--local=")) return 1;
+  return words[0] == "--local" && words.size() > 1 ? 2 : 0;
+}
+
+// Options may follow the program unless some stood before it: then the rest is the program's, as with
+// mpirun. --local only says where, so it does not count.
+std::optional<std::string> ParseRun(const std::vector<std::string>& words, RunParser& parser) {
+  RunCommand& command = parser.command;
+  const size_t program = LocalPrefix(words);
+  const bool program_first = program < words.size() && !absl::StartsWith(words[program], "-");
+  if (!program_first) {
+    std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(words));
+    if (!rest.empty() && rest[0] == "--") rest.erase(rest.begin());
+    if (rest.empty()) return "no program named";
+    if (absl::StartsWith(rest[0], "-")) return absl::StrCat("unknown option ", rest[0]);
+    command.program = rest[0];
+    command.arguments.assign(rest.begin() + 1, rest.end());
+    return std::nullopt;
+  }
+  const auto separator = std::find(words.begin() + program, words.end(), "--");
+  std::vector<std::string> options(words.begin(), words.begin() + program);
+  options.insert(options.end(), words.begin() + program + 1, separator);
+  const std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(options));
+  if (!rest.empty() && absl::StartsWith(rest[0], "-")) {
+    return absl::StrCat("unknown option ", rest[0], "; what is meant for ", words[program], " goes behind \"--\"");
+  }
+  command.program = words[program];
+  command.arguments = rest;
+  if (separator != words.end()) {
+    command.arguments.insert(command.arguments.end(), separator + 1, words.end());
+  }
+  return std::nullopt;
+}
+
+CommandLine ParseRunLine(const std::vector<std::string>& words) {
+  CommandLine line;
+  RunParser parser;
+  try {
+    if (words.empty()) throw CLI::CallForHelp();
+    if (std::optional<std::string> error = ParseRun(words, parser)) {
+      line.exit_code = Fail(*error);
+      return line;
+    }
+  } catch (const CLI::Success& success) {
+    line.exit_code = parser.app.exit(success);
+    if (words.empty()) line.exit_code = kExitUsage;
+    return line;
+  } catch (const CLI::ParseError& error) {
+    line.exit_code = Fail(error.what());
+    return line;
+  }
+  parser.command.placement = parser.map == "pack" ? v1::PACK : v1::SPREAD;
+  line.socket = parser.socket;
+  line.command = std::move(parser.command);
+  return line;
+}
+
+CommandLine ParseSubcommand(const std::vector<std::string>& words) {
+  CommandLine line;
+  line.socket = DefaultSocketPath();
+  bool json = false;
+  std::string job;
+  CLI::App app("", "mpilaunch " + words[0]);
+  app.add_option("--socket", line.socket, "Unix socket of mpilaunchd")->envname("MPILAUNCH_SOCKET")->capture_default_str();
+  if (words[0] == "cancel") {
+    app.description("Ends a job; its mpilaunch exits with 125.");
+    app.add_option("JOB", job, "Number of the job, see mpilaunch jobs")->required();
+  } else {
+    app.description(words[0] == "workers" ? "Lists the workers: slots and why, Open MPI, state."
+                                          : "Lists the jobs: queued, running, and the last that ended.");
+    app.add_flag("--json", json, "For programs");
+  }
+  try {
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend() - 1));
+  } catch (const CLI::Success& success) {
+    line.exit_code = app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    line.exit_code = Fail(error.what());
+  }
+  if (words[0] == "workers") line.command = WorkersCommand{json};
+  if (words[0] == "jobs") line.command = JobsCommand{json};
+  if (words[0] == "cancel") line.command = CancelCommand{job};
+  return line;
+}
+
+}  // namespace
+
+CommandLine ParseCommandLine(const std::vector<std::string>& words) {
+  const bool subcommand =
+      !words.empty() && (words[0] == "workers" || words[0] == "jobs" || words[0] == "cancel");
+  return subcommand ? ParseSubcommand(words) : ParseRunLine(words);
+}
+
+}  // namespace mpilaunch

@@ -1,0 +1,77 @@
+#include "launcher/mpi_installation.h"
+
+#include <cstdlib>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "common/program_path.h"
+#include "common/run_program.h"
+#include "common/status_macros.h"
+
+namespace mpilaunch {
+namespace {
+
+constexpr absl::Duration kVersionTimeout = absl::Seconds(20);
+
+std::string ReleaseSeries(const std::string& version) {
+  const std::vector<std::string> parts = absl::StrSplit(version, '.');
+  return parts.size() < 2 ? version : absl::StrCat(parts[0], ".", parts[1]);
+}
+
+std::string Describe(const NamedFacts& worker) {
+  return worker.facts->mpi_version().empty()
+             ? absl::StrCat(worker.worker, " has none")
+             : absl::StrCat(worker.worker, " has ", worker.facts->mpi_version());
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output) {
+  absl::string_view line = output.substr(0, output.find('\n'));
+  if (!absl::ConsumePrefix(&line, "mpirun (Open MPI) ") || line.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("mpirun in PATH is not Open MPI's: `mpirun --version` says \"", line, "\""));
+  }
+  return std::string(line);
+}
+
+absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init) {
+  const char* path = std::getenv("PATH");
+  absl::StatusOr<std::string> mpirun = FindProgram("mpirun", path == nullptr ? "" : path);
+  if (!mpirun.ok()) {
+    return absl::NotFoundError("no mpirun in PATH: the frontend needs Open MPI (Debian: apt-get install openmpi-bin)");
+  }
+  MPILAUNCH_ASSIGN_OR_RETURN(const ProgramResult result,
+                             RunProgram(init, {*mpirun, "--version"}, CurrentEnvironment(), kVersionTimeout));
+  MPILAUNCH_ASSIGN_OR_RETURN(std::string version, ParseMpirunVersion(result.stdout_text));
+  if (ReleaseSeries(version) != "4.1") {
+    return absl::UnimplementedError(absl::StrCat("Open MPI ", version, " (", *mpirun, ") is not supported yet, 4.1 is"));
+  }
+  return MpiInstallation{.mpirun = *std::move(mpirun), .version = std::move(version)};
+}
+
+absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers, const std::string& frontend_version) {
+  for (const NamedFacts& worker : workers) {
+    if (ReleaseSeries(worker.facts->mpi_version()) != ReleaseSeries(frontend_version)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("Open MPI must be of one release series in a job: the frontend has ", frontend_version,
+                       ", worker ", Describe(worker)));
+    }
+    const v1::WorkerFacts& first = *workers.front().facts;
+    if (worker.facts->job_root() != first.job_root()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("workers of a job need the same --job-root: ", workers.front().worker, " has ", first.job_root(),
+                       ", ", worker.worker, " has ", worker.facts->job_root()));
+    }
+    if (worker.facts->architecture() != first.architecture()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("workers of a job need the same architecture: ", workers.front().worker, " is ",
+                       first.architecture(), ", ", worker.worker, " is ", worker.facts->architecture()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mpilaunch

@@ -1,0 +1,36 @@
+// The Open MPI that this frontend launches with.
+#ifndef MPILAUNCH_LAUNCHER_MPI_INSTALLATION_H_
+#define MPILAUNCH_LAUNCHER_MPI_INSTALLATION_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/init_loop.h"
+#include "membership.pb.h"
+
+namespace mpilaunch {
+
+struct MpiInstallation {
+  std::string mpirun;   // absolute path
+  std::string version;  // "4.1.4"
+};
+
+// "mpirun (Open MPI) 4.1.4" -> "4.1.4"; INVALID_ARGUMENT for anything that is not Open MPI's.
+absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output);
+
+// Looks in PATH and asks mpirun for its version. NOT_FOUND says which package has it,
+// UNIMPLEMENTED names a version that is not supported. Blocks for as long as `mpirun --version` runs.
+absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init);
+
+// FAILED_PRECONDITION, naming workers and versions, unless all run the release series of `frontend_version`
+// and make jobs under the same folder.
+struct NamedFacts {
+  std::string worker;
+  const v1::WorkerFacts* facts;
+};
+absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers, const std::string& frontend_version);
+
+}  // namespace mpilaunch
+
+#endif  // MPILAUNCH_LAUNCHER_MPI_INSTALLATION_H_

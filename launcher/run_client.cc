@@ -1,0 +1,187 @@
+#include "launcher/run_client.h"
+
+#include <grpcpp/client_context.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "blob.grpc.pb.h"
+#include "common/blob_client.h"
+#include "common/grpc_status.h"
+#include "common/program_path.h"
+#include "common/status_macros.h"
+#include "job.grpc.pb.h"
+#include "launcher/client_input.h"
+#include "launcher/exit_codes.h"
+
+namespace mpilaunch {
+namespace {
+
+constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
+constexpr absl::Duration kPushTimeout = absl::Minutes(30);
+constexpr int kExitBrokenPipe = 128 + 13;
+
+void PrintNotice(absl::string_view text) { std::fprintf(stderr, "mpilaunch: %s\n", std::string(text).c_str()); }
+
+void PrintPhase(const std::string& name, absl::Time at, absl::Time started) {
+  PrintNotice(absl::StrFormat("phase %s +%.1f ms @%d", name, absl::ToDoubleMilliseconds(at - started), absl::ToUnixNanos(at)));
+}
+
+// False: nobody reads there any more.
+bool WriteAll(int fd, absl::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+absl::Status BringToFrontend(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program) {
+  auto stub = v1::Blob::NewStub(channel);
+  v1::FindMissingRequest request;
+  request.add_digests()->set_sha256(program.digest.sha256);
+  request.mutable_digests(0)->set_size(program.digest.size);
+  v1::FindMissingResponse response;
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kAnswerTimeout));
+  MPILAUNCH_RETURN_IF_ERROR(FromGrpc(stub->FindMissing(&context, request, &response)));
+  if (response.missing_size() == 0) return absl::OkStatus();
+  return PushBlob(*stub, program.path, program.digest, absl::Now() + kPushTimeout, nullptr);
+}
+
+// Relays the job's events to the terminal until the exit event or the end of the stream.
+class EventPrinter {
+ public:
+  EventPrinter(bool verbose, absl::Time started) : verbose_(verbose), started_(started) {}
+
+  // False: our output is gone, nobody wants the job.
+  bool Print(const v1::RunEvent& event, ClientInput& input) {
+    switch (event.kind_case()) {
+      case v1::RunEvent::kStdout:
+        output_gone_ = !WriteAll(STDOUT_FILENO, event.stdout());
+        return !output_gone_;
+      case v1::RunEvent::kStderr:
+        WriteAll(STDERR_FILENO, event.stderr());
+        return true;
+      case v1::RunEvent::kNotice:
+        PrintNotice(event.notice());
+        return true;
+      case v1::RunEvent::kPhase:
+        PrintPhase(event.phase().name(), absl::FromUnixNanos(event.phase().unix_nanos()), started_);
+        return true;
+      case v1::RunEvent::kJob:
+        if (verbose_) PrintNotice(absl::StrCat("job ", event.job()));
+        return true;
+      case v1::RunEvent::kStdinCredit:
+        input.AddCredit(event.stdin_credit());
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  bool output_gone() const { return output_gone_; }
+
+ private:
+  const bool verbose_;
+  const absl::Time started_;
+  bool output_gone_ = false;
+};
+
+}  // namespace
+
+absl::StatusOr<LocalProgram> FindLocalProgram(const std::string& typed) {
+  const char* path = std::getenv("PATH");
+  MPILAUNCH_ASSIGN_OR_RETURN(std::string found, FindProgram(typed, absl::StrCat(".:", path == nullptr ? "" : path)));
+  MPILAUNCH_ASSIGN_OR_RETURN(FileDigest digest, HashFile(found));
+  std::string name = std::filesystem::path(found).filename();
+  return LocalProgram{std::move(found), std::move(name), std::move(digest)};
+}
+
+absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalProgram& program,
+                                        const std::string& typed_line) {
+  v1::JobSpec spec;
+  spec.set_program(program.name);
+  spec.mutable_digest()->set_sha256(program.digest.sha256);
+  spec.mutable_digest()->set_size(program.digest.size);
+  for (const std::string& argument : command.arguments) spec.add_arguments(argument);
+  spec.set_ranks(command.ranks);
+  for (const std::string& text : command.exports) {
+    v1::EnvironmentEntry* entry = spec.add_environment();
+    const size_t equals = text.find('=');
+    entry->set_name(text.substr(0, equals));
+    const char* value = std::getenv(entry->name().c_str());
+    if (equals != std::string::npos) {
+      entry->set_value(text.substr(equals + 1));
+    } else if (value != nullptr) {
+      entry->set_value(value);
+    } else {
+      return absl::NotFoundError(absl::StrCat("-x ", text, ": this variable is not set here (give a value: -x ", text, "=VALUE)"));
+    }
+  }
+  for (const auto& [key, value] : command.mca) {
+    v1::McaParameter* parameter = spec.add_mca();
+    parameter->set_key(key);
+    parameter->set_value(value);
+  }
+  spec.set_working_directory(command.working_directory);
+  spec.set_oversubscribe(command.oversubscribe);
+  spec.set_placement(command.placement);
+  spec.set_tag_output(command.tag_output);
+  spec.set_wait_seconds(command.wait_seconds);
+  spec.set_timeout_seconds(command.timeout_seconds);
+  spec.set_verbose(command.verbose);
+  spec.set_user_command(typed_line);
+  return spec;
+}
+
+int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program, const v1::JobSpec& spec,
+           absl::Time started) {
+  if (spec.verbose()) PrintPhase("hash", absl::Now(), started);
+  if (absl::Status status = BringToFrontend(channel, program); !status.ok()) {
+    PrintNotice(Annotate(status, "bringing the program to the frontend").message());
+    return kExitOwnFailure;
+  }
+  auto stub = v1::Job::NewStub(channel);
+  grpc::ClientContext context;
+  auto stream = stub->Run(&context);
+  v1::RunRequest first;
+  *first.mutable_spec() = spec;
+  stream->Write(first);
+
+  EventPrinter printer(spec.verbose(), started);
+  v1::RunEvent event;
+  bool has_exit = false;
+  {
+    ClientInput input([&](const v1::RunRequest& request) { return stream->Write(request); });
+    while (!has_exit && stream->Read(&event)) {
+      has_exit = event.kind_case() == v1::RunEvent::kExit;
+      if (!printer.Print(event, input)) {
+        context.TryCancel();
+        break;
+      }
+    }
+  }
+  const absl::Status status = FromGrpc(stream->Finish());
+  if (printer.output_gone()) return kExitBrokenPipe;
+  if (has_exit) {
+    if (!event.exit().error().empty()) PrintNotice(event.exit().error());
+    if (spec.verbose()) PrintPhase("exit", absl::Now(), started);
+    return event.exit().code();
+  }
+  PrintNotice(absl::IsUnavailable(status) || status.ok()
+                  ? absl::StrCat("the frontend went away while the job was there (", status.message(), ")")
+                  : std::string(status.message()));
+  return kExitOwnFailure;
+}
+
+}  // namespace mpilaunch

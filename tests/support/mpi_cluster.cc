@@ -1,0 +1,94 @@
+#include "support/mpi_cluster.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace mpilaunch::testing {
+namespace {
+
+std::string ReadText(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+std::string HostOf(const std::string& pid) {
+  return RunCommand({"nsenter", "--target", pid, "--uts", "hostname"}).out;
+}
+
+}  // namespace
+
+TemporaryFolder::TemporaryFolder() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "mpilaunch-test-XXXXXX").string();
+  const char* made = mkdtemp(pattern.data());
+  EXPECT_NE(made, nullptr);
+  path_ = pattern;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+void CompileMpi(const std::string& source, const std::string& output, const std::vector<std::string>& flags) {
+  std::vector<std::string> argv = {"mpicc", "-O1", "-o", output, absl::StrCat(MPILAUNCH_SOURCE_DIR, "/", source)};
+  argv.insert(argv.end(), flags.begin(), flags.end());
+  const CommandResult result = RunCommand(argv);
+  ASSERT_EQ(result.code, 0) << result.err;
+}
+
+MpiCluster::MpiCluster(int workers, uint32_t slots_per_worker) {
+  CompileMpi("examples/hello.c", folder() + "/hello");
+  CompileMpi("tests/programs/probe.c", folder() + "/probe");
+  LocalClusterOptions options;
+  options.workers = workers;
+  options.slots_per_worker = slots_per_worker;
+  options.binary_dir = MPILAUNCH_BIN_DIR;
+  auto cluster = LocalCluster::Start(options);
+  EXPECT_TRUE(cluster.ok()) << cluster.status();
+  if (!cluster.ok()) return;
+  cluster_ = *std::move(cluster);
+  // The path goes through a descriptor of this process: name the process for our children.
+  socket_ = absl::StrCat("/proc/", getpid(), absl::StripPrefix(cluster_->socket_path(), "/proc/self"));
+  const CommandResult ready = Mpilaunch({"-n", absl::StrCat(slots_per_worker * workers), "--wait", "60", "/bin/true"});
+  EXPECT_EQ(ready.code, 0) << ready.err;
+}
+
+std::unique_ptr<Command> MpiCluster::Start(const std::vector<std::string>& arguments, Command::Options options) const {
+  std::vector<std::string> argv = {absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunch")};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  options.environment.push_back("MPILAUNCH_SOCKET=" + socket_);
+  if (options.working_directory.empty()) options.working_directory = folder();
+  return std::make_unique<Command>(argv, options);
+}
+
+CommandResult MpiCluster::Mpilaunch(const std::vector<std::string>& arguments, Command::Options options) const {
+  return Start(arguments, std::move(options))->Finish();
+}
+
+std::vector<pid_t> MpiCluster::FindProcesses(const std::string& program) {
+  std::vector<pid_t> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
+    pid_t pid = 0;
+    if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
+    if (ReadText(entry.path() / "comm") == absl::StrCat(program, "\n")) found.push_back(pid);
+  }
+  return found;
+}
+
+pid_t MpiCluster::FindProcess(const std::string& program, const std::string& host) {
+  for (pid_t pid : FindProcesses(program)) {
+    if (HostOf(absl::StrCat(pid)) == host + "\n") return pid;
+  }
+  return -1;
+}
+
+}  // namespace mpilaunch::testing
