@@ -107,8 +107,6 @@ std::vector<std::string> MpiEnvironment(const v1::WorkerFacts& facts,
         "hwloc_pci.so,hwloc_opencl.so,hwloc_gl.so,hwloc_xml_libxml.so,hwloc_cuda.so,hwloc_nvml.so,"
         "hwloc_rsmi.so,hwloc_levelzero.so");
   }
-  // One store in memory in place of two in shared files that every rank maps, locks and unmaps.
-  set_unless_set("PMIX_MCA_gds", "hash");
   if (!preload_path.empty()) {
     extend("LD_PRELOAD", preload_path);
     // AddressSanitizer's runtime refuses to start when another library comes before it.

@@ -61,7 +61,7 @@ using BigNumber = std::unique_ptr<BIGNUM, Free<BN_free>>;
 // The last reason OpenSSL gave. Empties the thread's error queue, which gRPC reads as well.
 std::string TakeOpenSslReason() {
   const char* reason = ERR_reason_error_string(ERR_peek_last_error());
-  const std::string text = reason == nullptr ? "no reason given" : reason;
+  std::string text = reason == nullptr ? "no reason given" : reason;
   ERR_clear_error();
   return text;
 }

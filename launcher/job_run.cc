@@ -90,7 +90,10 @@ absl::StatusOr<Allocation> JobRun::AcquireSlots() {
   request.job = id_;
   request.placement = {spec_.ranks(), spec_.placement(), spec_.oversubscribe(), spec_.min_workers()};
   request.wait_deadline = services_.clock() + absl::Seconds(spec_.wait_seconds());
-  request.on_wait = [this](const std::string& reason) { Notice(absl::StrCat("job ", id_, " waits: ", reason)); };
+  request.on_wait = [this](const std::string& reason) {
+    // A cluster of this job's own (--local) comes up within a moment: nobody waits in a line there.
+    if (spec_.min_workers() == 0 || spec_.verbose()) Notice(absl::StrCat("job ", id_, " waits: ", reason));
+  };
   request.cancelled = [this] { return Ending(); };
   request.on_worker_lost = [this](const std::string& worker) {
     RequestEnd({kExitOwnFailure, v1::FAILED, absl::StrCat("worker ", worker, " was lost while the job ran")});
@@ -162,17 +165,14 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
     event.set_stdout(std::move(bytes));
     return events->Send(std::move(event));
   };
-  request.on_stderr = [events = events_](std::string bytes) {
-    v1::RunEvent event;
-    event.set_stderr(std::move(bytes));
-    return events->Send(std::move(event));
-  };
+  request.on_stderr = [this](std::string bytes) { return SendStderr(noise_.Filter(bytes)); };
   request.on_stdin_taken = [events = events_](size_t bytes) {
     v1::RunEvent event;
     event.set_stdin_credit(static_cast<uint32_t>(bytes));
     events->Send(std::move(event));
   };
   request.on_exit = [this](ExitInfo exit) {
+    SendStderr(noise_.Rest());
     absl::MutexLock lock(&mutex_);
     exit_ = exit;
   };
@@ -357,6 +357,13 @@ void JobRun::EnterState(v1::JobState state) {
   v1::RunEvent event;
   event.set_state(state);
   events_->Send(std::move(event));
+}
+
+bool JobRun::SendStderr(std::string bytes) {
+  if (bytes.empty()) return true;
+  v1::RunEvent event;
+  event.set_stderr(std::move(bytes));
+  return events_->Send(std::move(event));
 }
 
 void JobRun::Notice(std::string text) {

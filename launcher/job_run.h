@@ -20,6 +20,7 @@
 #include "launcher/cluster.h"
 #include "launcher/mpi_installation.h"
 #include "launcher/mpirun_command.h"
+#include "launcher/mpirun_noise.h"
 
 namespace mpilaunch {
 
@@ -85,6 +86,7 @@ class JobRun {
 
   void RequestEnd(End end);
   void EnterState(v1::JobState state);
+  bool SendStderr(std::string bytes);
   void Notice(std::string text);
   void Phase(std::string name);
 
@@ -101,6 +103,8 @@ class JobRun {
   const JobServices& services_;
   const std::shared_ptr<JobEvents> events_;
   const std::string directory_;  // hostfile and mpirun's session files
+
+  MpirunNoise noise_;  // of the init loop's thread
 
   mutable absl::Mutex mutex_;
   v1::JobInfo info_ ABSL_GUARDED_BY(mutex_);

@@ -145,7 +145,6 @@ class Chooser {
         "hwloc_pci.so,hwloc_opencl.so,hwloc_gl.so,hwloc_xml_libxml.so,hwloc_cuda.so,hwloc_nvml.so,"
         "hwloc_rsmi.so,hwloc_levelzero.so",
         "the frontend's devices do not matter");
-    SetEnvironment("PMIX_MCA_gds", "hash", "mpirun has no ranks of its own to share memory with");
   }
 
   const MpiDefaultsRequest& request_;

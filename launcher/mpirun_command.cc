@@ -200,4 +200,19 @@ absl::Status CheckMpirunSpec(const v1::JobSpec& spec) {
   return absl::OkStatus();
 }
 
+std::string WithoutLaunchNoise(std::string bytes) {
+  constexpr absl::string_view kNoise = "] plm:rsh: Warning: setpgid(";
+  if (!absl::StrContains(bytes, kNoise)) return bytes;
+  std::string kept;
+  for (absl::string_view rest = bytes; !rest.empty();) {
+    const absl::string_view line = rest.substr(
+        0, rest.find('\n') == absl::string_view::npos ? rest.size() : rest.find('\n') + 1);
+    rest.remove_prefix(line.size());
+    const bool noise = absl::StartsWith(line, "[") && absl::StrContains(line, kNoise) &&
+                       absl::EndsWith(line, "\n");
+    if (!noise) absl::StrAppend(&kept, line);
+  }
+  return kept;
+}
+
 }  // namespace mpilaunch

@@ -13,6 +13,7 @@ namespace {
 
 constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
 constexpr absl::Duration kPushTimeout = absl::Minutes(30);
+constexpr uint64_t kWorthTelling = 16 << 20;  // below that it takes less time than to read about it
 
 // The code of the first failure, the text of all.
 template <typename Response>
@@ -57,7 +58,7 @@ absl::Status PushTo(WorkerClient& worker, const StageJob& job) {
 absl::Status StageOnWorkers(const WorkerClients& workers, const StageJob& job) {
   MPILAUNCH_ASSIGN_OR_RETURN(const WorkerClients missing, FindThoseMissing(workers, job.digest));
   for (size_t i = 0; i < missing.size(); ++i) {
-    job.on_progress(absl::StrCat("pushing ", job.request.program(), " (", job.digest.size, " bytes) to ",
+    if (job.digest.size >= kWorthTelling) job.on_progress(absl::StrCat("pushing ", job.request.program(), " (", job.digest.size, " bytes) to ",
                                  missing[i]->name, ", ", i + 1, " of ", missing.size()));
     MPILAUNCH_RETURN_IF_ERROR(PushTo(*missing[i], job));
   }

@@ -258,9 +258,11 @@ TEST_F(Launch, UserSignalsReachTheRanks) {
 }
 
 TEST_F(Launch, ReaderThatGoesAwayEndsTheJob) {
-  const CommandResult result =
-      RunCommand({"sh", "-c", absl::StrCat("'", MPILAUNCH_BIN_DIR, "/mpilaunch' -n 2 /usr/bin/yes | head -1")},
-                 {.environment = {}, .working_directory = cluster_->folder()});
+  auto command = cluster_->Start({"-n", "2", "/usr/bin/yes"});
+  ASSERT_TRUE(command->AwaitOutput("y\n"));
+  command->CloseOutput();
+  EXPECT_EQ(command->Finish().code, 128 + SIGPIPE);
+  EXPECT_EQ(Mpilaunch({"hello", "-n", "8"}).code, 0);  // waits until nothing of it is left
   EXPECT_THAT(MpiCluster::FindProcesses("yes"), IsEmpty());
 }
 

@@ -34,6 +34,7 @@ class Command {
 
   pid_t pid() const { return pid_; }
   void Signal(int signal);
+  void CloseOutput() { out_.reset(); }
   // Reads until stdout or stderr holds `text`. False: it ended, or 60 s went by, without.
   bool AwaitOutput(const std::string& text);
   // Reads to the end. After 60 s it is killed.

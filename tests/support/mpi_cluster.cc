@@ -3,12 +3,16 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <map>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 namespace mpilaunch::testing {
@@ -74,13 +78,26 @@ CommandResult MpiCluster::Mpilaunch(const std::vector<std::string>& arguments, C
 }
 
 std::vector<pid_t> MpiCluster::FindProcesses(const std::string& program) {
-  std::vector<pid_t> found;
+  std::map<pid_t, pid_t> parents;
+  std::vector<pid_t> candidates;
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
     pid_t pid = 0;
     if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
-    if (ReadText(entry.path() / "comm") == absl::StrCat(program, "\n")) found.push_back(pid);
+    const std::string stat = ReadText(entry.path() / "stat");  // PID (NAME) STATE PARENT ...
+    const size_t open = stat.find('('), close = stat.rfind(')');
+    if (close == std::string::npos) continue;
+    const std::vector<std::string> rest = absl::StrSplit(stat.substr(close + 2), ' ');
+    if (rest.size() > 1) static_cast<void>(absl::SimpleAtoi(rest[1], &parents[pid]));
+    if (stat.substr(open + 1, close - open - 1) == program) candidates.push_back(pid);
   }
+  // Other people's processes of the same name are none of this cluster's.
+  auto is_ours = [&](pid_t pid) {
+    while (pid > 1 && pid != getpid()) pid = parents.count(pid) != 0 ? parents[pid] : 0;
+    return pid == getpid();
+  };
+  std::vector<pid_t> found;
+  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(found), is_ours);
   return found;
 }
 

@@ -25,6 +25,7 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::Not;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 // A TCP listener on 127.0.0.1 whose backlog takes the connections of a test.
@@ -227,20 +228,19 @@ TEST(JobEnvironmentTest, SwitchedOffOrAnotherLibcInstallsNothing) {
 TEST(MpiEnvironmentTest, LeanWorker) {
   EXPECT_THAT(MpiEnvironment(GlibcFacts(), "/job/lib/l.so", {"PATH=/bin"}),
               ElementsAre("HWLOC_COMPONENTS=-pci,-opencl,-gl,-linuxio",
-                          StartsWith("HWLOC_PLUGINS_BLACKLIST=hwloc_pci.so,"), "PMIX_MCA_gds=hash",
-                          "LD_PRELOAD=/job/lib/l.so", "ASAN_OPTIONS=verify_asan_link_order=0"));
+                          StartsWith("HWLOC_PLUGINS_BLACKLIST=hwloc_pci.so,"), "LD_PRELOAD=/job/lib/l.so", "ASAN_OPTIONS=verify_asan_link_order=0"));
 }
 
 TEST(MpiEnvironmentTest, PciDevicesThatMatterKeepTheirDiscovery) {
   v1::WorkerFacts facts = GlibcFacts();
   facts.set_pci_locality(true);
-  EXPECT_THAT(MpiEnvironment(facts, "", {}), ElementsAre("PMIX_MCA_gds=hash"));
+  EXPECT_THAT(MpiEnvironment(facts, "", {}), IsEmpty());
 }
 
 TEST(MpiEnvironmentTest, WhatTheContainerSetIsKeptOrExtended) {
   EXPECT_THAT(
       MpiEnvironment(GlibcFacts(), "/l.so",
-                     {"HWLOC_COMPONENTS=x", "HWLOC_PLUGINS_BLACKLIST=y", "PMIX_MCA_gds=ds21",
+                     {"HWLOC_COMPONENTS=x", "HWLOC_PLUGINS_BLACKLIST=y",
                       "LD_PRELOAD=/a.so", "ASAN_OPTIONS=detect_leaks=0"}),
       ElementsAre("LD_PRELOAD=/a.so:/l.so",
                   "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"));
