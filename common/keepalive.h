@@ -8,9 +8,10 @@
 namespace mpilaunch {
 
 // A process that ends is noticed at once through its socket; these bound what leaves no trace there:
-// a stopped process, an unplugged network.
-inline constexpr int kKeepaliveTimeMs = 5000;
-inline constexpr int kKeepaliveTimeoutMs = 3000;
+// a stopped process, an unplugged network. A peer that is only starved of CPU must not count as lost: 130
+// daemons that start on 2 cores keep an agent from answering for more than 3 s.
+inline constexpr int kKeepaliveTimeMs = 10000;
+inline constexpr int kKeepaliveTimeoutMs = 20000;
 
 inline void SetKeepalive(grpc::ChannelArguments& arguments) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);

@@ -5,9 +5,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/logging.h"
 
 namespace mpilaunch {
+namespace {
+
+constexpr size_t kLostNamed = 16;
+
+}  // namespace
 
 uint32_t Allocation::ranks() const {
   return std::accumulate(blocks.begin(), blocks.end(), 0u,
@@ -79,6 +85,23 @@ absl::StatusOr<Allocation> Cluster::TryPlace(const SlotRequest& request) {
   return MakeAllocation(request, *std::move(blocks));
 }
 
+// Who is waited for, as far as we know them: workers that were here once.
+std::string Cluster::MissingFor(const SlotRequest& request) const {
+  uint32_t workers = 0;
+  uint32_t slots = 0;
+  std::vector<std::string> lost;
+  for (const Worker& worker : registry_.All()) {
+    if (worker.state == v1::LOST) {
+      if (lost.size() < kLostNamed) lost.push_back(worker.name);
+      continue;
+    }
+    ++workers;
+    slots += worker.facts.slots();
+  }
+  return absl::StrCat(request.placement.ranks, " ranks asked for, ", slots, " slots on ", workers, " workers are registered",
+                      lost.empty() ? "" : absl::StrCat(", missing: ", absl::StrJoin(lost, ", ")));
+}
+
 absl::StatusOr<Allocation> Cluster::Acquire(const SlotRequest& request) {
   absl::MutexLock lock(&mutex_);
   line_.push_back(request.job);
@@ -98,7 +121,7 @@ absl::StatusOr<Allocation> Cluster::Acquire(const SlotRequest& request) {
       const bool too_few = absl::IsFailedPrecondition(result.status());
       if (result.ok() || (too_few && options_.clock() >= request.wait_deadline)) break;
       if (too_few) wake = request.wait_deadline;
-      reason = std::string(result.status().message());
+      reason = too_few ? MissingFor(request) : std::string(result.status().message());
     }
     if (reason != last_reason) request.on_wait(reason);
     last_reason = std::move(reason);

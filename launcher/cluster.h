@@ -67,6 +67,7 @@ class Cluster {
   absl::StatusOr<Allocation> TryPlace(const SlotRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Allocation MakeAllocation(const SlotRequest& request, std::vector<RankBlock> blocks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string MissingFor(const SlotRequest& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Retire(std::shared_ptr<WorkerClient> client);
 
   const Options options_;

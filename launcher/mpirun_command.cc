@@ -10,6 +10,7 @@
 namespace mpilaunch {
 namespace {
 
+constexpr uint32_t kDefaultConcurrent = 128;
 constexpr const char* kTakenFromFrontend[] = {"PATH", "HOME", "USER", "LANG"};
 
 // Variables that would change mpirun itself and not only the ranks.
@@ -51,8 +52,10 @@ class Builder {
       : request_(request), job_directory_(absl::StrCat(request.job_root, "/", request.job)) {}
 
   MpirunCommand Build() {
-    command_.argv = {request_.mpirun, "--hostfile", request_.hostfile, "-n",
-                     absl::StrCat(request_.ranks)};
+    // Called by an absolute path mpirun would put its own folders before PATH and LD_LIBRARY_PATH
+    // of the workers, whose Open MPI may lie elsewhere: --noprefix.
+    command_.argv = {request_.mpirun,   "--noprefix", "--hostfile",
+                     request_.hostfile, "-n",         absl::StrCat(request_.ranks)};
     Base();
     Launch();
     Defaults();
@@ -99,6 +102,10 @@ class Builder {
     SetParameter("plm_rsh_agent", request_.rsh_agent);
     SetParameter("plm_rsh_no_tree_spawn", "1");
     SetParameter("orte_leave_session_attached", "1");
+    // Attached daemons must all be started at once: with more workers than this (128 by default)
+    // mpirun 4.1 crashes. The ranks bound the workers.
+    SetParameter("plm_rsh_num_concurrent",
+                 absl::StrCat(std::max(request_.ranks, kDefaultConcurrent)));
     // The folder of the workers' session files must not be mpirun's own, and Open MPI 4.1.4 ignores
     // its parameter for that (orte_remote_tmpdir_base): so the daemons get theirs in their shell
     // command.
@@ -205,8 +212,8 @@ std::string WithoutLaunchNoise(std::string bytes) {
   if (!absl::StrContains(bytes, kNoise)) return bytes;
   std::string kept;
   for (absl::string_view rest = bytes; !rest.empty();) {
-    const absl::string_view line = rest.substr(
-        0, rest.find('\n') == absl::string_view::npos ? rest.size() : rest.find('\n') + 1);
+    const size_t end = rest.find('\n');
+    const absl::string_view line = rest.substr(0, end == rest.npos ? end : end + 1);
     rest.remove_prefix(line.size());
     const bool noise = absl::StartsWith(line, "[") && absl::StrContains(line, kNoise) &&
                        absl::EndsWith(line, "\n");

@@ -29,18 +29,6 @@ std::string HostOf(const std::string& pid) {
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "mpilaunch-test-XXXXXX").string();
-  const char* made = mkdtemp(pattern.data());
-  EXPECT_NE(made, nullptr);
-  path_ = pattern;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 void CompileMpi(const std::string& source, const std::string& output, const std::vector<std::string>& flags) {
   std::vector<std::string> argv = {"mpicc", "-O1", "-o", output, absl::StrCat(MPILAUNCH_SOURCE_DIR, "/", source)};
   argv.insert(argv.end(), flags.begin(), flags.end());

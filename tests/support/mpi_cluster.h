@@ -8,19 +8,9 @@
 
 #include "launcher/local_cluster.h"
 #include "support/command.h"
+#include "support/temporary_folder.h"
 
 namespace mpilaunch::testing {
-
-// A folder that is removed with everything in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // mpicc `source` (a file of tests/programs or examples) -o `output`.
 void CompileMpi(const std::string& source, const std::string& output, const std::vector<std::string>& flags = {});

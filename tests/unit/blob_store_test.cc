@@ -8,11 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "tests/temporary_folder.h"
+#include "support/temporary_folder.h"
 
 namespace mpilaunch {
 namespace {
@@ -298,14 +299,24 @@ TEST_F(BlobStoreTest, ASymlinkAsFolderIsRefused) {
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
 }
 
-// A file system of 1 MiB in a mount namespace of this test's own process.
+// A file system of 1 MiB in a mount namespace of this test's own process; an ordinary user needs a
+// user namespace for that, in which he stays who he is.
 class FullDiskTest : public BlobStoreTest {
  protected:
   void SetUp() override {
-    if (unshare(CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER)) != 0 ||
-        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("tmpfs", temporary_.path().c_str(), "tmpfs", 0, "size=1m,mode=700") != 0) {
+    const uid_t uid = geteuid();
+    const gid_t gid = getegid();
+    if (unshare(CLONE_NEWNS | (uid == 0 ? 0 : CLONE_NEWUSER)) != 0) {
       GTEST_SKIP() << "no mount namespace here";
+    }
+    if (uid != 0) {
+      std::ofstream("/proc/self/setgroups") << "deny";
+      std::ofstream("/proc/self/uid_map") << uid << " " << uid << " 1";
+      std::ofstream("/proc/self/gid_map") << gid << " " << gid << " 1";
+    }
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", temporary_.path().c_str(), "tmpfs", 0, "size=1m,mode=700") != 0) {
+      GTEST_SKIP() << "no mounts here";
     }
     mounted_ = true;
   }

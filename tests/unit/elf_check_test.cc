@@ -9,7 +9,7 @@
 #include <cstring>
 #include <random>
 
-#include "tests/temporary_folder.h"
+#include "support/temporary_folder.h"
 
 namespace mpilaunch {
 namespace {

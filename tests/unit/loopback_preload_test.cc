@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/unique_fd.h"
 #include "support/command.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 namespace mpilaunch {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 namespace mpilaunch {
 namespace {

@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/program_path.h"
 #include "common/run_program.h"
-#include "tests/temporary_folder.h"
+#include "support/temporary_folder.h"
 
 namespace mpilaunch {
 namespace {

@@ -1,6 +1,6 @@
 // A folder that lives as long as the test.
-#ifndef MPILAUNCH_TESTS_TEMPORARY_FOLDER_H_
-#define MPILAUNCH_TESTS_TEMPORARY_FOLDER_H_
+#ifndef MPILAUNCH_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
+#define MPILAUNCH_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
 
 #include <stdlib.h>
 
@@ -50,4 +50,4 @@ inline std::string ReadWhole(const std::string& path) {
 
 }  // namespace mpilaunch
 
-#endif  // MPILAUNCH_TESTS_TEMPORARY_FOLDER_H_
+#endif  // MPILAUNCH_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
