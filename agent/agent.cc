@@ -14,7 +14,6 @@
 #include "absl/synchronization/mutex.h"
 #include "agent/backoff.h"
 #include "agent/host_facts.h"
-#include "agent/local_address.h"
 #include "agent/loopback_preload.h"
 #include "agent/process_service.h"
 #include "agent/session.h"
@@ -24,6 +23,7 @@
 #include "common/enrol_client.h"
 #include "common/join_bundle.h"
 #include "common/keepalive.h"
+#include "common/network.h"
 #include "common/status_macros.h"
 
 namespace mpilaunch {

@@ -1,12 +1,8 @@
 #include "agent/host_facts.h"
 
-#include <arpa/inet.h>
 #include <gnu/libc-version.h>
-#include <ifaddrs.h>
 #include <linux/capability.h>
-#include <netinet/in.h>
 #include <sched.h>
-#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -161,40 +157,6 @@ bool IsGpu(absl::string_view path) {
          path == "/dev/kfd" || path == "/dev/dxg";
 }
 
-// 4 or 16 bytes; empty when it is no address. An IPv4 connection of an IPv6 socket counts as IPv4.
-std::string ParseAddress(absl::string_view text) {
-  // "fe80::1%eth0": the zone is not part of the address.
-  std::string address(text.substr(0, text.find('%')));
-  if (absl::StrContains(address, '.')) address.erase(0, address.rfind(':') + 1);
-  std::string bytes(sizeof(in6_addr), '\0');
-  if (inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1) return bytes;
-  bytes.resize(sizeof(in_addr));
-  return inet_pton(AF_INET, address.c_str(), bytes.data()) == 1 ? bytes : "";
-}
-
-std::string FormatAddress(const std::string& bytes) {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  inet_ntop(bytes.size() == sizeof(in_addr) ? AF_INET : AF_INET6, bytes.data(), text.data(),
-            text.size());
-  return text.data();
-}
-
-// Empty for families other than IPv4 and IPv6.
-std::string FormatSocketAddress(const sockaddr* address) {
-  if (address == nullptr) return "";
-  if (address->sa_family == AF_INET) {
-    const auto& in = *reinterpret_cast<const sockaddr_in*>(address);
-    return FormatAddress(
-        std::string(reinterpret_cast<const char*>(&in.sin_addr), sizeof(in.sin_addr)));
-  }
-  if (address->sa_family == AF_INET6) {
-    const auto& in6 = *reinterpret_cast<const sockaddr_in6*>(address);
-    return FormatAddress(
-        std::string(reinterpret_cast<const char*>(&in6.sin6_addr), sizeof(in6.sin6_addr)));
-  }
-  return "";
-}
-
 }  // namespace
 
 v1::WorkerFacts GatherHostFacts(const HostFactsOptions& options, InitLoop& init) {
@@ -243,40 +205,6 @@ DeviceFacts ClassifyDevices(const std::vector<std::string>& device_paths) {
     facts.pci_locality = facts.pci_locality || IsFabric(path) || IsGpu(path);
   }
   return facts;
-}
-
-absl::StatusOr<std::string> NetworkAmong(const std::vector<InterfaceAddress>& interfaces,
-                                         const std::string& local_address) {
-  const std::string wanted = ParseAddress(local_address);
-  if (wanted.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", local_address, "\" is not an IP address"));
-  }
-  for (const InterfaceAddress& interface : interfaces) {
-    const std::string netmask = ParseAddress(interface.netmask);
-    if (ParseAddress(interface.address) != wanted || netmask.size() != wanted.size()) continue;
-    std::string network(wanted);
-    int prefix = 0;
-    for (size_t i = 0; i < network.size(); ++i) {
-      network[i] = static_cast<char>(network[i] & netmask[i]);
-      prefix += __builtin_popcount(static_cast<unsigned char>(netmask[i]));
-    }
-    return absl::StrCat(FormatAddress(network), "/", prefix);
-  }
-  return absl::NotFoundError(absl::StrCat("no network interface has the address ", local_address));
-}
-
-absl::StatusOr<std::string> NetworkOf(const std::string& local_address) {
-  ifaddrs* list = nullptr;
-  if (getifaddrs(&list) != 0)
-    return absl::ErrnoToStatus(errno, "cannot list the network interfaces");
-  const auto free_list = [](ifaddrs* head) { freeifaddrs(head); };
-  const std::unique_ptr<ifaddrs, decltype(free_list)> owner(list, free_list);
-  std::vector<InterfaceAddress> interfaces;
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    interfaces.push_back(
-        {FormatSocketAddress(entry->ifa_addr), FormatSocketAddress(entry->ifa_netmask)});
-  }
-  return NetworkAmong(interfaces, local_address);
 }
 
 }  // namespace mpilaunch

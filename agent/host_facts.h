@@ -22,18 +22,7 @@ struct HostFactsOptions {
 // `init` to learn its version. What cannot be found out stays empty, zero or false.
 v1::WorkerFacts GatherHostFacts(const HostFactsOptions& options, InitLoop& init);
 
-// The network of the interface that has `local_address` (IPv4 or IPv6, as text), as CIDR:
-// "172.17.0.3" -> "172.17.0.0/16". NOT_FOUND when no interface has it.
-absl::StatusOr<std::string> NetworkOf(const std::string& local_address);
-
 // The pure parts.
-
-struct InterfaceAddress {
-  std::string address;
-  std::string netmask;
-};
-absl::StatusOr<std::string> NetworkAmong(const std::vector<InterfaceAddress>& interfaces,
-                                         const std::string& local_address);
 
 // "4.1.4" of what `mpirun --version` or `ompi_info --version` prints; empty when it is not Open
 // MPI's.

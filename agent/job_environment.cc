@@ -5,11 +5,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/program_path.h"
 
 namespace mpilaunch {
 namespace {
-
-constexpr char kDefaultPath[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 // "NAME=" of "NAME=value".
 absl::string_view NamePart(absl::string_view entry) { return entry.substr(0, entry.find('=') + 1); }
@@ -32,7 +31,7 @@ std::vector<std::string> JobEnvironment(const std::vector<std::string>& agent,
     environment.push_back(entry);
   }
   environment.insert(environment.end(), extra.begin(), extra.end());
-  if (!HasName(environment, "PATH=")) environment.push_back(kDefaultPath);
+  if (!HasName(environment, "PATH=")) environment.push_back(absl::StrCat("PATH=", kDefaultPath));
   environment.push_back(JobMark(job));
   return environment;
 }

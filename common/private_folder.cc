@@ -43,9 +43,8 @@ absl::Status CheckOwner(const std::string& folder, int fd) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<UniqueFd> ClaimPrivateFolder(const std::string& folder) {
+// Opened and checked.
+absl::StatusOr<UniqueFd> OpenPrivateFolder(const std::string& folder) {
   MPILAUNCH_RETURN_IF_ERROR(MakeFolder(folder));
   UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid() && (errno == ELOOP || errno == ENOTDIR)) {
@@ -54,6 +53,17 @@ absl::StatusOr<UniqueFd> ClaimPrivateFolder(const std::string& folder) {
   }
   if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", folder));
   MPILAUNCH_RETURN_IF_ERROR(CheckOwner(folder, fd.get()));
+  return fd;
+}
+
+}  // namespace
+
+absl::Status MakePrivateFolder(const std::string& folder) {
+  return OpenPrivateFolder(folder).status();
+}
+
+absl::StatusOr<UniqueFd> ClaimPrivateFolder(const std::string& folder) {
+  MPILAUNCH_ASSIGN_OR_RETURN(UniqueFd fd, OpenPrivateFolder(folder));
   if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK)
       return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", folder));

@@ -22,8 +22,6 @@
 namespace mpilaunch {
 namespace {
 
-constexpr absl::string_view kDefaultPath =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 absl::string_view PathOf(const std::vector<std::string>& environment) {
   for (const std::string& entry : environment) {

@@ -20,6 +20,7 @@
 #include "common/join_bundle.h"
 #include "common/keepalive.h"
 #include "common/own_binary.h"
+#include "common/private_folder.h"
 #include "common/status_macros.h"
 #include "launcher/cluster.h"
 #include "launcher/enrolment_service.h"

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/logging.h"
+#include "common/network.h"
 #include "common/program_path.h"
 #include "common/status_macros.h"
 #include "launcher/exit_codes.h"
@@ -31,6 +32,13 @@ absl::Status WriteHostfile(const std::string& path, const std::vector<RankBlock>
   file << FormatHostfile(blocks);
   file.close();
   return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write ", path));
+}
+
+// Our own network on the way to a worker; "none" is no worker's, so that none is chosen.
+std::string NetworkTowards(const std::string& worker_address) {
+  constexpr uint16_t kAnyPort = 9;  // nothing is sent
+  const absl::StatusOr<std::string> own = LocalAddressTowards(worker_address, kAnyPort);
+  return own.ok() ? NetworkOf(*own).value_or("none") : "none";
 }
 
 }  // namespace
@@ -194,6 +202,7 @@ MpirunRequest JobRun::DescribeLaunch(const Allocation& allocation, const std::st
     defaults.shares.push_back({&allocation.facts[i], allocation.blocks[i].ranks});
   }
   defaults.exclusive = allocation.exclusive;
+  defaults.frontend_network = NetworkTowards(allocation.facts.front().address());
   MpirunRequest request;
   request.job = id_;
   request.spec = spec_;

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
+#include "common/private_folder.h"
 #include "common/status_macros.h"
 
 namespace mpilaunch {
@@ -52,20 +53,6 @@ std::string DefaultSocketPath() {
 
 std::string RshSocketPath(const std::string& socket_path) {
   return std::filesystem::path(socket_path).parent_path() / "rsh.sock";
-}
-
-absl::Status MakePrivateFolder(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(folder).parent_path(), error);
-  if (mkdir(folder.c_str(), 0700) == 0) return absl::OkStatus();
-  if (errno != EEXIST) return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", folder));
-  struct stat info;
-  if (lstat(folder.c_str(), &info) != 0) return absl::ErrnoToStatus(errno, folder);
-  if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(folder, " must be a folder of uid ", geteuid(), " that nobody else may write to"));
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Start(const std::string& path,

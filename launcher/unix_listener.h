@@ -22,9 +22,6 @@ std::string RshSocketPath(const std::string& socket_path);
 // INVALID_ARGUMENT: longer than the system allows.
 absl::StatusOr<sockaddr_un> UnixSocketAddress(const std::string& path);
 
-// Makes `folder` with mode 0700. FAILED_PRECONDITION when it is there but another user's, or others may write to it.
-absl::Status MakePrivateFolder(const std::string& folder);
-
 class UnixListener {
  public:
   // `on_connection` runs on the listener's thread for each caller whose uid is ours or 0.
