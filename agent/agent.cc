@@ -34,7 +34,7 @@ constexpr absl::Duration kLongestWait = absl::Seconds(3);
 constexpr absl::Duration kEnrolTimeout = absl::Seconds(5);
 // A frontend that is gone for longer has lost its jobs: what they left here is ended.
 constexpr absl::Duration kFrontendGrace = absl::Seconds(10);
-constexpr absl::Duration kJobsGrace = absl::Seconds(5);     // of 10 s that `docker stop` gives
+constexpr absl::Duration kJobsGrace = absl::Seconds(5);  // of 10 s that `docker stop` gives
 constexpr absl::Duration kGoodbyeTimeout = absl::Seconds(1);
 constexpr absl::Duration kServerGrace = absl::Seconds(1);
 
@@ -58,22 +58,25 @@ class AgentImpl final : public Agent {
   ~AgentImpl() override { Stop(); }
 
   absl::Status Begin() {
-    MPILAUNCH_RETURN_IF_ERROR(Annotate(ValidateName(options_.name), "this worker's name (--name, MPILAUNCH_NAME)"));
+    MPILAUNCH_RETURN_IF_ERROR(
+        Annotate(ValidateName(options_.name), "this worker's name (--name, MPILAUNCH_NAME)"));
     MPILAUNCH_ASSIGN_OR_RETURN(init_, InitLoop::Start([this](int signal) { OnSignal(signal); }));
     facts_ = GatherHostFacts({options_.slots, options_.job_root}, *init_);
-    MPILAUNCH_ASSIGN_OR_RETURN(blobs_, BlobStore::Open(options_.job_root + "/store", options_.store_bytes));
-    MPILAUNCH_ASSIGN_OR_RETURN(staging_, Staging::Open({options_.job_root, blobs_.get(), init_.get()}));
+    MPILAUNCH_ASSIGN_OR_RETURN(blobs_,
+                               BlobStore::Open(options_.job_root + "/store", options_.store_bytes));
+    MPILAUNCH_ASSIGN_OR_RETURN(staging_,
+                               Staging::Open({options_.job_root, blobs_.get(), init_.get()}));
     MPILAUNCH_RETURN_IF_ERROR(MakeServices());
-    LogInfo(absl::StrCat("worker=", options_.name, " slots=", facts_.slots(), " (", facts_.slots_reason(), ") mpi=",
-                         facts_.mpi_version().empty() ? "none" : facts_.mpi_version(), " frontend=", options_.frontend));
+    LogInfo(absl::StrCat("worker=", options_.name, " slots=", facts_.slots(), " (",
+                         facts_.slots_reason(),
+                         ") mpi=", facts_.mpi_version().empty() ? "none" : facts_.mpi_version(),
+                         " frontend=", options_.frontend));
     dialler_ = std::thread([this] { Dial(); });
     return absl::OkStatus();
   }
 
   int Wait() override {
-    {
-      absl::MutexLock lock(&mutex_, absl::Condition(this, &AgentImpl::Stopping));
-    }
+    { absl::MutexLock lock(&mutex_, absl::Condition(this, &AgentImpl::Stopping)); }
     Stop();
     absl::MutexLock lock(&mutex_);
     return 128 + stop_signal_;
@@ -84,11 +87,12 @@ class AgentImpl final : public Agent {
     ProcessService::Options options;
     options.init = init_.get();
     options.staging = staging_.get();
-    MPILAUNCH_ASSIGN_OR_RETURN(options.job_environment,
-                               JobEnvironment(facts_, options_.preload, options_.job_root + "/lib"));
+    MPILAUNCH_ASSIGN_OR_RETURN(options.job_environment, JobEnvironment(facts_, options_.preload,
+                                                                       options_.job_root + "/lib"));
     process_ = std::make_unique<ProcessService>(std::move(options));
     blob_ = std::make_unique<BlobService>(BlobService::Options{
-        blobs_.get(), [](const grpc::AuthContext& peer) { return RequireRole(peer, Role::kFrontend); }});
+        blobs_.get(),
+        [](const grpc::AuthContext& peer) { return RequireRole(peer, Role::kFrontend); }});
     return absl::OkStatus();
   }
 
@@ -102,7 +106,8 @@ class AgentImpl final : public Agent {
       const absl::Duration wait = backoff_.Next();
       // Once per reason: an agent may wait for its frontend for days.
       if (std::string complaint(status.message()); complaint != last_complaint) {
-        LogWarning(absl::StrCat("worker=", options_.name, " not registered: ", complaint, " (trying on)"));
+        LogWarning(
+            absl::StrCat("worker=", options_.name, " not registered: ", complaint, " (trying on)"));
         last_complaint = std::move(complaint);
       }
       if (absl::Now() - last_seen > kFrontendGrace) process_->EndAllJobs(absl::ZeroDuration());
@@ -114,7 +119,8 @@ class AgentImpl final : public Agent {
   // One registration, as long as it lasts. Moves `last_seen` when it was accepted.
   absl::Status HoldSession(absl::Time& last_seen) {
     MPILAUNCH_RETURN_IF_ERROR(BeServed());
-    const uint16_t port = options_.control_port != 0 ? options_.control_port : served_->enrolled.control_port;
+    const uint16_t port =
+        options_.control_port != 0 ? options_.control_port : served_->enrolled.control_port;
     v1::Registration registration;
     registration.set_port(served_->port);
     *registration.mutable_facts() = facts_;
@@ -131,7 +137,8 @@ class AgentImpl final : public Agent {
     });
     Hold(nullptr);
     if (registered) last_seen = absl::Now();
-    // The frontend may have a new CA or new ports, or our certificate may be over: a new one mends all.
+    // The frontend may have a new CA or new ports, or our certificate may be over: a new one mends
+    // all.
     if (!registered && absl::IsUnavailable(status)) enrol_again_ = true;
     return status;
   }
@@ -139,7 +146,8 @@ class AgentImpl final : public Agent {
   void OnWelcome(const std::string& instance) {
     LogInfo(absl::StrCat("worker=", options_.name, " registered with ", options_.frontend));
     backoff_.Reset();
-    if (!frontend_instance_.empty() && frontend_instance_ != instance) process_->EndAllJobs(absl::ZeroDuration());
+    if (!frontend_instance_.empty() && frontend_instance_ != instance)
+      process_->EndAllJobs(absl::ZeroDuration());
     frontend_instance_ = instance;
   }
 
@@ -151,8 +159,9 @@ class AgentImpl final : public Agent {
     if (usable) return absl::OkStatus();
     MPILAUNCH_RETURN_IF_ERROR(bundle.status());
     const uint16_t enrol_port = options_.enrol_port != 0 ? options_.enrol_port : bundle->enrol_port;
-    MPILAUNCH_ASSIGN_OR_RETURN(Enrolled enrolled, Enrol(options_.frontend, enrol_port, *bundle, options_.name,
-                                                        absl::Now() + kEnrolTimeout));
+    MPILAUNCH_ASSIGN_OR_RETURN(
+        Enrolled enrolled,
+        Enrol(options_.frontend, enrol_port, *bundle, options_.name, absl::Now() + kEnrolTimeout));
     enrol_again_ = false;
     EndServer();
     return Serve(std::move(enrolled));
@@ -160,7 +169,8 @@ class AgentImpl final : public Agent {
 
   absl::Status Serve(Enrolled enrolled) {
     const bool ipv6 = absl::StrContains(options_.listen, ":");
-    const std::string address = absl::StrCat(ipv6 ? "[" : "", options_.listen, ipv6 ? "]:" : ":", options_.port);
+    const std::string address =
+        absl::StrCat(ipv6 ? "[" : "", options_.listen, ipv6 ? "]:" : ":", options_.port);
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(address, MutualServerCredentials(enrolled.identity), &port);
@@ -173,7 +183,8 @@ class AgentImpl final : public Agent {
     builder.RegisterService(blob_.get());
     std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
     if (server == nullptr || port == 0) {
-      return absl::UnavailableError(absl::StrCat("cannot listen at ", address, ": is the port taken?"));
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen at ", address, ": is the port taken?"));
     }
     served_ = Served{std::move(enrolled), static_cast<uint16_t>(port), std::move(server)};
     return absl::OkStatus();
@@ -212,7 +223,8 @@ class AgentImpl final : public Agent {
       absl::MutexLock lock(&mutex_);
       left_ = true;
       if (session_ != nullptr) session_->Leave();
-      if (!mutex_.AwaitWithTimeout(absl::Condition(this, &AgentImpl::NoSession), kGoodbyeTimeout)) session_->Cancel();
+      if (!mutex_.AwaitWithTimeout(absl::Condition(this, &AgentImpl::NoSession), kGoodbyeTimeout))
+        session_->Cancel();
     }
     if (process_ != nullptr) process_->EndAllJobs(kJobsGrace);
     if (dialler_.joinable()) dialler_.join();

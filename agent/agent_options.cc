@@ -12,7 +12,8 @@ namespace {
 constexpr int kExitUsage = 2;
 
 constexpr char kDescription[] =
-    "The worker of an mpilaunch cluster: registers with the frontend and runs the ranks that it starts.\n"
+    "The worker of an mpilaunch cluster: registers with the frontend and runs the ranks that it "
+    "starts.\n"
     "Works as PID 1 of any container image that has Open MPI:\n"
     "  mpilaunch-agent --frontend mpife --join-bundle /run/join/worker.json";
 
@@ -31,7 +32,8 @@ absl::Status SplitFrontend(AgentOptions& options) {
     if (end == std::string::npos) return absl::InvalidArgumentError("--frontend: ']' is missing");
     if (end + 1 < host.size() && host[end + 1] == ':') port = host.substr(end + 2);
     host = host.substr(1, end - 1);
-  } else if (const size_t colon = host.find(':'); colon != std::string::npos && host.find(':', colon + 1) == std::string::npos) {
+  } else if (const size_t colon = host.find(':');
+             colon != std::string::npos && host.find(':', colon + 1) == std::string::npos) {
     port = host.substr(colon + 1);
     host.resize(colon);
     if (port.empty()) return absl::InvalidArgumentError("--frontend: no port after ':'");
@@ -53,25 +55,48 @@ AgentOptions ParseAgentOptions(int argc, char** argv, int& exit_code) {
   std::string preload = "on";
   CLI::App app(kDescription, "mpilaunch-agent");
   app.set_config("--config", "", "Read options from this TOML file", false);
-  app.add_option("--frontend", options.frontend, "HOST[:CONTROL_PORT] of mpilaunchd")->envname("MPILAUNCH_FRONTEND")->required();
-  app.add_option("--enrol-port", options.enrol_port, "Port where certificates are asked for (default: as the join bundle says)")
+  app.add_option("--frontend", options.frontend, "HOST[:CONTROL_PORT] of mpilaunchd")
+      ->envname("MPILAUNCH_FRONTEND")
+      ->required();
+  app.add_option("--enrol-port", options.enrol_port,
+                 "Port where certificates are asked for (default: as the join bundle says)")
       ->envname("MPILAUNCH_ENROL_PORT");
-  app.add_option("--join-bundle", options.join_bundle, "The file that mpilaunchd wrote for its workers; waited for while it is missing")
-      ->envname("MPILAUNCH_JOIN_BUNDLE")->required();
-  app.add_option("--name", options.name, "Name of this worker, unique in the cluster")->envname("MPILAUNCH_NAME")->capture_default_str();
-  app.add_option("--slots", options.slots, "Ranks to accept (default: cores that this container may use)")
-      ->envname("MPILAUNCH_SLOTS")->check(CLI::Range(1, 4096));
-  app.add_option("--job-root", options.job_root, "Folder for job directories, the same on all workers of a job")
-      ->envname("MPILAUNCH_JOB_ROOT")->capture_default_str();
-  app.add_option("--listen", options.listen, "Address that the frontend reaches")->envname("MPILAUNCH_LISTEN")->capture_default_str();
-  app.add_option("--port", options.port, "Port for the frontend; 0: any free one")->envname("MPILAUNCH_PORT")->capture_default_str();
+  app.add_option("--join-bundle", options.join_bundle,
+                 "The file that mpilaunchd wrote for its workers; waited for while it is missing")
+      ->envname("MPILAUNCH_JOIN_BUNDLE")
+      ->required();
+  app.add_option("--name", options.name, "Name of this worker, unique in the cluster")
+      ->envname("MPILAUNCH_NAME")
+      ->capture_default_str();
+  app.add_option("--slots", options.slots,
+                 "Ranks to accept (default: cores that this container may use)")
+      ->envname("MPILAUNCH_SLOTS")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--job-root", options.job_root,
+                 "Folder for job directories, the same on all workers of a job")
+      ->envname("MPILAUNCH_JOB_ROOT")
+      ->capture_default_str();
+  app.add_option("--listen", options.listen, "Address that the frontend reaches")
+      ->envname("MPILAUNCH_LISTEN")
+      ->capture_default_str();
+  app.add_option("--port", options.port, "Port for the frontend; 0: any free one")
+      ->envname("MPILAUNCH_PORT")
+      ->capture_default_str();
   app.add_option("--store-bytes", options.store_bytes, "How many bytes of pushed files to keep")
-      ->envname("MPILAUNCH_STORE_BYTES")->capture_default_str();
-  app.add_option("--preload", preload, "on: cure Open MPI's 40 ms stall in MPI_Finalize by a preloaded library; off: leave it")
-      ->envname("MPILAUNCH_PRELOAD")->check(CLI::IsMember({"on", "off"}))->capture_default_str();
+      ->envname("MPILAUNCH_STORE_BYTES")
+      ->capture_default_str();
+  app.add_option(
+         "--preload", preload,
+         "on: cure Open MPI's 40 ms stall in MPI_Finalize by a preloaded library; off: leave it")
+      ->envname("MPILAUNCH_PRELOAD")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   app.add_option("--log-level", options.logging.level, "debug, info, warn, error or off")
-      ->envname("MPILAUNCH_LOG_LEVEL")->capture_default_str();
-  app.add_option("--log-format", options.logging.format, "text or json")->envname("MPILAUNCH_LOG_FORMAT")->capture_default_str();
+      ->envname("MPILAUNCH_LOG_LEVEL")
+      ->capture_default_str();
+  app.add_option("--log-format", options.logging.format, "text or json")
+      ->envname("MPILAUNCH_LOG_FORMAT")
+      ->capture_default_str();
   app.set_version_flag("--version", MPILAUNCH_VERSION);
   exit_code = -1;
   try {

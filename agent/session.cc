@@ -12,21 +12,26 @@
 namespace mpilaunch {
 namespace {
 
-std::shared_ptr<grpc::Channel> Dial(const std::string& host, uint16_t port, const TlsIdentity& identity) {
+std::shared_ptr<grpc::Channel> Dial(const std::string& host, uint16_t port,
+                                    const TlsIdentity& identity) {
   grpc::ChannelArguments arguments = ExpectServer(Role::kFrontend, kFrontendName);
   SetKeepalive(arguments);
   // Each attempt dials at once: the agent's own back-off decides when, not gRPC's for this address.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  const std::string target = absl::StrContains(host, ":") ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+  const std::string target = absl::StrContains(host, ":") ? absl::StrCat("[", host, "]:", port)
+                                                          : absl::StrCat(host, ":", port);
   return grpc::CreateCustomChannel(target, MutualChannelCredentials(identity), arguments);
 }
 
 }  // namespace
 
-Session::Session(const std::string& frontend_host, uint16_t control_port, const TlsIdentity& identity)
-    : channel_(Dial(frontend_host, control_port, identity)), stub_(v1::Membership::NewStub(channel_)) {}
+Session::Session(const std::string& frontend_host, uint16_t control_port,
+                 const TlsIdentity& identity)
+    : channel_(Dial(frontend_host, control_port, identity)),
+      stub_(v1::Membership::NewStub(channel_)) {}
 
-absl::Status Session::Run(const v1::Registration& registration, std::function<void(const std::string&)> on_welcome) {
+absl::Status Session::Run(const v1::Registration& registration,
+                          std::function<void(const std::string&)> on_welcome) {
   const auto stream = stub_->Session(&context_);
   v1::AgentMessage first;
   *first.mutable_registration() = registration;

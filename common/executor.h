@@ -1,4 +1,5 @@
-// One thread that runs what was posted, in order: for work that must not run on a gRPC callback thread.
+// One thread that runs what was posted, in order: for work that must not run on a gRPC callback
+// thread.
 #ifndef MPILAUNCH_COMMON_EXECUTOR_H_
 #define MPILAUNCH_COMMON_EXECUTOR_H_
 
@@ -21,7 +22,9 @@ class Executor {
 
  private:
   void Run();
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !tasks_.empty(); }
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !tasks_.empty();
+  }
 
   absl::Mutex mutex_;
   std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);

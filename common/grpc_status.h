@@ -1,4 +1,5 @@
-// The one place where absl::Status and grpc::Status meet. Their code numbers are the same by definition.
+// The one place where absl::Status and grpc::Status meet. Their code numbers are the same by
+// definition.
 #ifndef MPILAUNCH_COMMON_GRPC_STATUS_H_
 #define MPILAUNCH_COMMON_GRPC_STATUS_H_
 

@@ -211,6 +211,9 @@ void PrepareProcess() {
   while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
   if (fd > STDERR_FILENO) close(fd);
 
+  // Open MPI's PMIx crashes without, for a uid that /etc/passwd lacks.
+  setenv("HOME", "/", /*overwrite=*/0);
+
   const sigset_t signals = BlockedSignals();
   pthread_sigmask(SIG_SETMASK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);

@@ -17,9 +17,9 @@
 namespace mpilaunch {
 
 // First line of main, while there is one thread: opens fds 0-2 if closed, blocks every signal but
-// those that the kernel raises for a fault, ignores SIGPIPE, becomes child subreaper. Threads that
-// start later (gRPC's too) inherit the mask, so every signal waits for the init loop and interrupts
-// nobody.
+// those that the kernel raises for a fault, ignores SIGPIPE, becomes child subreaper, sets HOME
+// when it is not. Threads that start later (gRPC's too) inherit the mask, so every signal waits for
+// the init loop and interrupts nobody.
 void PrepareProcess();
 
 struct ExitInfo {

@@ -7,9 +7,9 @@
 
 namespace mpilaunch {
 
-// A process that ends is noticed at once through its socket; these bound what leaves no trace there:
-// a stopped process, an unplugged network. A peer that is only starved of CPU must not count as lost: 130
-// daemons that start on 2 cores keep an agent from answering for more than 3 s.
+// A process that ends is noticed at once through its socket; these bound what leaves no trace
+// there: a stopped process, an unplugged network. A peer that is only starved of CPU must not count
+// as lost: 130 daemons that start on 2 cores keep an agent from answering for more than 3 s.
 inline constexpr int kKeepaliveTimeMs = 10000;
 inline constexpr int kKeepaliveTimeoutMs = 20000;
 
@@ -26,7 +26,8 @@ inline void SetKeepalive(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
   // Our own clients' pings are wanted, not abuse.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kKeepaliveTimeMs / 2);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kKeepaliveTimeMs / 2);
 }
 
 }  // namespace mpilaunch

@@ -65,7 +65,8 @@ std::string SourceFor(const addrinfo& target) {
   socklen_t size = sizeof(own);
   char text[NI_MAXHOST];
   if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own), &size) != 0 ||
-      getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) != 0) {
+      getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof(text), nullptr, 0,
+                  NI_NUMERICHOST) != 0) {
     return "";
   }
   return text;
@@ -113,7 +114,8 @@ absl::StatusOr<std::string> LocalAddressTowards(const std::string& host, uint16_
   addrinfo* found = nullptr;
   const int error = getaddrinfo(host.c_str(), absl::StrCat(port).c_str(), &hints, &found);
   if (error != 0) {
-    return absl::UnavailableError(absl::StrCat("the frontend's name ", host, " does not resolve: ", gai_strerror(error)));
+    return absl::UnavailableError(
+        absl::StrCat("the frontend's name ", host, " does not resolve: ", gai_strerror(error)));
   }
   const std::unique_ptr<addrinfo, FreeAddresses> list(found);
   for (const addrinfo* target = found; target != nullptr; target = target->ai_next) {

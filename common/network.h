@@ -11,7 +11,8 @@
 namespace mpilaunch {
 
 // The local address of a connection to `host`, as text; asks the routing table, sends nothing.
-// UNAVAILABLE: the name does not resolve (yet) or no route leads there. Blocks as long as the resolver does.
+// UNAVAILABLE: the name does not resolve (yet) or no route leads there. Blocks as long as the
+// resolver does.
 absl::StatusOr<std::string> LocalAddressTowards(const std::string& host, uint16_t port);
 
 // The network of the interface that has `local_address` (IPv4 or IPv6, as text), as CIDR:

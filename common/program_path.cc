@@ -14,10 +14,13 @@ namespace {
 absl::Status CheckExecutable(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) return absl::ErrnoToStatus(errno, path);
-  if (S_ISDIR(info.st_mode)) return absl::PermissionDeniedError(absl::StrCat(path, " is a directory"));
-  if (!S_ISREG(info.st_mode)) return absl::PermissionDeniedError(absl::StrCat(path, " is not a regular file"));
+  if (S_ISDIR(info.st_mode))
+    return absl::PermissionDeniedError(absl::StrCat(path, " is a directory"));
+  if (!S_ISREG(info.st_mode))
+    return absl::PermissionDeniedError(absl::StrCat(path, " is not a regular file"));
   if (access(path.c_str(), X_OK) != 0) {
-    return absl::PermissionDeniedError(absl::StrCat(path, " is not executable (chmod +x ", path, ")"));
+    return absl::PermissionDeniedError(
+        absl::StrCat(path, " is not executable (chmod +x ", path, ")"));
   }
   return absl::OkStatus();
 }

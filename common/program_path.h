@@ -11,10 +11,12 @@
 namespace mpilaunch {
 
 // Where programs are looked for when the environment does not say.
-inline constexpr char kDefaultPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+inline constexpr char kDefaultPath[] =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-// `name` with a '/' is taken as it is, a bare one is looked for in the folders of `search_path` (colons between).
-// NOT_FOUND: no such file. PERMISSION_DENIED: found, but a directory or not executable.
+// `name` with a '/' is taken as it is, a bare one is looked for in the folders of `search_path`
+// (colons between). NOT_FOUND: no such file. PERMISSION_DENIED: found, but a directory or not
+// executable.
 absl::StatusOr<std::string> FindProgram(const std::string& name, absl::string_view search_path);
 
 // This process's environment as "NAME=value".

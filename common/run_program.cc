@@ -27,14 +27,19 @@ bool Keep(std::string& text, const std::string& piece) {
 }  // namespace
 
 absl::StatusOr<ProgramResult> RunProgram(InitLoop& init, std::vector<std::string> argv,
-                                         std::vector<std::string> environment, absl::Duration timeout) {
+                                         std::vector<std::string> environment,
+                                         absl::Duration timeout) {
   auto collected = std::make_shared<Collected>();
   const std::string name = argv.empty() ? "" : argv[0];
   SpawnRequest request;
   request.argv = std::move(argv);
   request.environment = std::move(environment);
-  request.on_stdout = [collected](std::string piece) { return Keep(collected->result.stdout_text, piece); };
-  request.on_stderr = [collected](std::string piece) { return Keep(collected->result.stderr_text, piece); };
+  request.on_stdout = [collected](std::string piece) {
+    return Keep(collected->result.stdout_text, piece);
+  };
+  request.on_stderr = [collected](std::string piece) {
+    return Keep(collected->result.stderr_text, piece);
+  };
   request.on_exit = [collected](ExitInfo exit) {
     collected->result.exit = exit;
     collected->exited.Notify();

@@ -17,9 +17,11 @@ struct ProgramResult {
   std::string stderr_text;
 };
 
-// Blocks; not on the init loop's thread. DEADLINE_EXCEEDED: killed after `timeout`. stdin is /dev/null.
+// Blocks; not on the init loop's thread. DEADLINE_EXCEEDED: killed after `timeout`. stdin is
+// /dev/null.
 absl::StatusOr<ProgramResult> RunProgram(InitLoop& init, std::vector<std::string> argv,
-                                         std::vector<std::string> environment, absl::Duration timeout);
+                                         std::vector<std::string> environment,
+                                         absl::Duration timeout);
 
 }  // namespace mpilaunch
 

@@ -22,7 +22,6 @@
 namespace mpilaunch {
 namespace {
 
-
 absl::string_view PathOf(const std::vector<std::string>& environment) {
   for (const std::string& entry : environment) {
     absl::string_view value = entry;

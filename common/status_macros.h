@@ -18,11 +18,11 @@ inline absl::Status Annotate(const absl::Status& status, absl::string_view conte
 
 }  // namespace mpilaunch
 
-#define MPILAUNCH_RETURN_IF_ERROR(expression)                \
-  do {                                                       \
+#define MPILAUNCH_RETURN_IF_ERROR(expression)                 \
+  do {                                                        \
     if (absl::Status status_ = (expression); !status_.ok()) { \
-      return status_;                                        \
-    }                                                        \
+      return status_;                                         \
+    }                                                         \
   } while (false)
 
 #define MPILAUNCH_CONCAT_INNER(a, b) a##b
@@ -30,8 +30,8 @@ inline absl::Status Annotate(const absl::Status& status, absl::string_view conte
 #define MPILAUNCH_ASSIGN_OR_RETURN(declaration, expression) \
   MPILAUNCH_ASSIGN_OR_RETURN_INNER(MPILAUNCH_CONCAT(result_, __LINE__), declaration, expression)
 #define MPILAUNCH_ASSIGN_OR_RETURN_INNER(result, declaration, expression) \
-  auto result = (expression);                                            \
-  if (!result.ok()) return std::move(result).status();                   \
+  auto result = (expression);                                             \
+  if (!result.ok()) return std::move(result).status();                    \
   declaration = *std::move(result)
 
 #endif  // MPILAUNCH_COMMON_STATUS_MACROS_H_

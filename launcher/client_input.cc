@@ -60,7 +60,9 @@ void ClientInput::Run() {
       if (stopping_) return;
     }
     const bool want_stdin = stdin_open_ && Credit() > 0;
-    pollfd watched[] = {{wake_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {want_stdin ? STDIN_FILENO : -1, POLLIN, 0}};
+    pollfd watched[] = {{wake_.get(), POLLIN, 0},
+                        {signals_.get(), POLLIN, 0},
+                        {want_stdin ? STDIN_FILENO : -1, POLLIN, 0}};
     if (poll(watched, 3, -1) < 0) continue;
     eventfd_t ignored;
     if (watched[0].revents != 0) eventfd_read(wake_.get(), &ignored);

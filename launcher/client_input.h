@@ -13,11 +13,12 @@
 
 namespace mpilaunch {
 
-// One thread that waits for stdin, signals and credit at once, so that a signal is never behind input that
-// nobody reads.
+// One thread that waits for stdin, signals and credit at once, so that a signal is never behind
+// input that nobody reads.
 class ClientInput {
  public:
-  // `write` sends one request and returns false when the stream is broken; only the input thread calls it.
+  // `write` sends one request and returns false when the stream is broken; only the input thread
+  // calls it.
   explicit ClientInput(std::function<bool(const v1::RunRequest&)> write);
   ~ClientInput();  // stops and joins
 

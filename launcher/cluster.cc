@@ -20,9 +20,11 @@ uint32_t Allocation::ranks() const {
                          [](uint32_t sum, const RankBlock& block) { return sum + block.ranks; });
 }
 
-Cluster::Cluster(Options options) : options_(std::move(options)), registry_(options_.own_host_name) {}
+Cluster::Cluster(Options options)
+    : options_(std::move(options)), registry_(options_.own_host_name) {}
 
-absl::StatusOr<uint64_t> Cluster::Register(const std::string& name, const v1::Registration& registration) {
+absl::StatusOr<uint64_t> Cluster::Register(const std::string& name,
+                                           const v1::Registration& registration) {
   absl::MutexLock lock(&mutex_);
   absl::StatusOr<uint64_t> session = registry_.Register(name, registration, options_.clock());
   if (!session.ok()) return session;
@@ -31,8 +33,8 @@ absl::StatusOr<uint64_t> Cluster::Register(const std::string& name, const v1::Re
                                                       static_cast<uint16_t>(registration.port()),
                                                       options_.identity)));
   changed_.SignalAll();
-  LogInfo(absl::StrCat("worker=", name, " state=READY address=", registration.facts().address(), ":",
-                       registration.port(), " slots=", registration.facts().slots(),
+  LogInfo(absl::StrCat("worker=", name, " state=READY address=", registration.facts().address(),
+                       ":", registration.port(), " slots=", registration.facts().slots(),
                        " mpi=", registration.facts().mpi_version()));
   return session;
 }
@@ -98,7 +100,8 @@ std::string Cluster::MissingFor(const SlotRequest& request) const {
     ++workers;
     slots += worker.facts.slots();
   }
-  return absl::StrCat(request.placement.ranks, " ranks asked for, ", slots, " slots on ", workers, " workers are registered",
+  return absl::StrCat(request.placement.ranks, " ranks asked for, ", slots, " slots on ", workers,
+                      " workers are registered",
                       lost.empty() ? "" : absl::StrCat(", missing: ", absl::StrJoin(lost, ", ")));
 }
 

@@ -1,4 +1,5 @@
-// The frontend's shared state: registry, first-come-first-served slots, and a warm client per worker.
+// The frontend's shared state: registry, first-come-first-served slots, and a warm client per
+// worker.
 #ifndef MPILAUNCH_LAUNCHER_CLUSTER_H_
 #define MPILAUNCH_LAUNCHER_CLUSTER_H_
 
@@ -55,8 +56,8 @@ class Cluster {
   absl::StatusOr<uint64_t> Register(const std::string& name, const v1::Registration& registration);
   void EndSession(const std::string& name, uint64_t session, bool on_purpose);
 
-  // Waits in line for the slots. FAILED_PRECONDITION: larger than what is registered (after the wait);
-  // CANCELLED. What it returns must be given back by Release.
+  // Waits in line for the slots. FAILED_PRECONDITION: larger than what is registered (after the
+  // wait); CANCELLED. What it returns must be given back by Release.
   absl::StatusOr<Allocation> Acquire(const SlotRequest& request);
   void Release(const Allocation& allocation);
   void Wake();  // somebody in Acquire has been cancelled
@@ -64,7 +65,8 @@ class Cluster {
   std::vector<Worker> Workers() const;
 
  private:
-  absl::StatusOr<Allocation> TryPlace(const SlotRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<Allocation> TryPlace(const SlotRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Allocation MakeAllocation(const SlotRequest& request, std::vector<RankBlock> blocks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string MissingFor(const SlotRequest& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -75,7 +77,8 @@ class Cluster {
   absl::CondVar changed_;
   Registry registry_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<WorkerClient>> clients_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::string> line_ ABSL_GUARDED_BY(mutex_);  // jobs in Acquire, first come first served
+  std::deque<std::string> line_
+      ABSL_GUARDED_BY(mutex_);  // jobs in Acquire, first come first served
   struct Holder {
     std::vector<RankBlock> blocks;
     std::function<void(const std::string&)> on_worker_lost;

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <optional>
 
 #include "absl/strings/match.h"
@@ -18,15 +19,19 @@ constexpr uint32_t kMaxRanks = 1 << 20;
 constexpr uint32_t kMaxLocalWorkers = 1024;
 
 constexpr char kDescription[] =
-    "Runs an Open MPI program on the workers that are registered with the frontend. The program is pushed\n"
+    "Runs an Open MPI program on the workers that are registered with the frontend. The program is "
+    "pushed\n"
     "to the workers that lack it; no ssh, no hostfile, no copying.\n\n"
     "  mpilaunch hello -n 8               eight ranks of ./hello, in even blocks over all workers\n"
-    "  mpilaunch -n 8 hello a b           with arguments; options before the program, as with mpirun\n"
+    "  mpilaunch -n 8 hello a b           with arguments; options before the program, as with "
+    "mpirun\n"
     "  mpilaunch hello -n 8 -- a b        the same\n"
-    "  mpilaunch --local=2 hello -n 8     on this machine alone: a frontend and two workers for this one run\n"
+    "  mpilaunch --local=2 hello -n 8     on this machine alone: a frontend and two workers for "
+    "this one run\n"
     "  mpilaunch workers | jobs | cancel JOB";
 constexpr char kFooter[] =
-    "Exit code: the program's; 124 --timeout expired, 125 mpilaunch, a worker or the frontend failed,\n"
+    "Exit code: the program's; 124 --timeout expired, 125 mpilaunch, a worker or the frontend "
+    "failed,\n"
     "126 program not executable, 127 program not found, 128 + N ended by signal N, 2 wrong usage.";
 
 // A whole number of at least `lowest`, with an error that repeats what was typed.
@@ -40,6 +45,13 @@ CLI::Validator WholeNumber(const std::string& what, uint32_t lowest, uint32_t hi
       "N");
 }
 
+struct Formatter : CLI::Formatter {
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "\nUsage: mpilaunch PROGRAM [OPTIONS] [-- ARGUMENTS]\n       mpilaunch [OPTIONS] "
+           "PROGRAM [ARGUMENTS]\n";
+  }
+};
+
 struct RunParser {
   RunCommand command;
   std::string socket = DefaultSocketPath();
@@ -47,28 +59,42 @@ struct RunParser {
   CLI::App app{kDescription, "mpilaunch"};
 
   RunParser() {
+    app.formatter(std::make_shared<Formatter>());
     app.prefix_command();
     app.footer(kFooter);
     app.set_version_flag("--version", MPILAUNCH_VERSION);
     app.add_option("-n,--np", command.ranks, "Number of ranks (default: one per slot)")
         ->check(WholeNumber("number of ranks", 1, kMaxRanks));
-    app.add_option("-x", command.exports, "VAR or VAR=VALUE: set it in the ranks' environment; may be repeated")
-        ->type_size(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    app.add_option("--wdir", command.working_directory, "Start the ranks in this folder of the workers (default: the job's own)");
+    app.add_option("-x", command.exports,
+                   "VAR or VAR=VALUE: set it in the ranks' environment; may be repeated")
+        ->type_size(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--wdir", command.working_directory,
+                   "Start the ranks in this folder of the workers (default: the job's own)");
     app.add_flag("--oversubscribe", command.oversubscribe, "Allow more ranks than slots");
-    app.add_option("--map", map, "spread: even blocks over all workers; pack: fill one worker after the other")
-        ->check(CLI::IsMember({"spread", "pack"}))->capture_default_str();
-    app.add_option("--mca", command.mca, "KEY VALUE: a parameter of Open MPI, over mpilaunch's own choice (see -v)")
+    app.add_option("--map", map,
+                   "spread: even blocks over all workers; pack: fill one worker after the other")
+        ->check(CLI::IsMember({"spread", "pack"}))
+        ->capture_default_str();
+    app.add_option("--mca", command.mca,
+                   "KEY VALUE: a parameter of Open MPI, over mpilaunch's own choice (see -v)")
         ->allow_extra_args(false);
     app.add_flag("--tag-output", command.tag_output, "Put job and rank before each line of output");
-    app.add_option("--timeout", command.timeout_seconds, "End the job after this many seconds, exit 124")
+    app.add_option("--timeout", command.timeout_seconds,
+                   "End the job after this many seconds, exit 124")
         ->check(WholeNumber("number of seconds", 1, 1u << 31));
-    app.add_option("--wait", command.wait_seconds, "Wait so many seconds for enough workers to register")
+    app.add_option("--wait", command.wait_seconds,
+                   "Wait so many seconds for enough workers to register")
         ->check(WholeNumber("number of seconds", 0, 1u << 31));
-    app.add_flag("-v,--verbose", command.verbose, "Show what mpilaunch chose, and the times of the launch");
-    app.add_option("--local", command.local_workers, "W: start a frontend and W workers on this machine for this run")
+    app.add_flag("-v,--verbose", command.verbose,
+                 "Show what mpilaunch chose, and the times of the launch");
+    app.add_option("--local", command.local_workers,
+                   "W: start a frontend and W workers on this machine for this run")
         ->check(WholeNumber("number of workers", 1, kMaxLocalWorkers));
-    app.add_option("--socket", socket, "Unix socket of mpilaunchd")->envname("MPILAUNCH_SOCKET")->capture_default_str();
+    app.add_option("--socket", socket, "Unix socket of mpilaunchd")
+        ->envname("MPILAUNCH_SOCKET")
+        ->capture_default_str();
   }
 
   // Parses options up to the first word that is none; returns that word and the rest.
@@ -100,8 +126,8 @@ size_t LocalPrefix(const std::vector<std::string>& words) {
   return words[0] == "--local" && words.size() > 1 ? 2 : 0;
 }
 
-// Options may follow the program unless some stood before it: then the rest is the program's, as with
-// mpirun. --local only says where, so it does not count.
+// Options may follow the program unless some stood before it: then the rest is the program's, as
+// with mpirun. --local only says where, so it does not count.
 std::optional<std::string> ParseRun(const std::vector<std::string>& words, RunParser& parser) {
   RunCommand& command = parser.command;
   const size_t program = LocalPrefix(words);
@@ -120,7 +146,8 @@ std::optional<std::string> ParseRun(const std::vector<std::string>& words, RunPa
   options.insert(options.end(), words.begin() + program + 1, separator);
   const std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(options));
   if (!rest.empty() && absl::StartsWith(rest[0], "-")) {
-    return absl::StrCat("unknown option ", rest[0], "; what is meant for ", words[program], " goes behind \"--\"");
+    return absl::StrCat("unknown option ", rest[0], "; what is meant for ", words[program],
+                        " goes behind \"--\"");
   }
   command.program = words[program];
   command.arguments = rest;
@@ -159,13 +186,16 @@ CommandLine ParseSubcommand(const std::vector<std::string>& words) {
   bool json = false;
   std::string job;
   CLI::App app("", "mpilaunch " + words[0]);
-  app.add_option("--socket", line.socket, "Unix socket of mpilaunchd")->envname("MPILAUNCH_SOCKET")->capture_default_str();
+  app.add_option("--socket", line.socket, "Unix socket of mpilaunchd")
+      ->envname("MPILAUNCH_SOCKET")
+      ->capture_default_str();
   if (words[0] == "cancel") {
     app.description("Ends a job; its mpilaunch exits with 125.");
     app.add_option("JOB", job, "Number of the job, see mpilaunch jobs")->required();
   } else {
-    app.description(words[0] == "workers" ? "Lists the workers: slots and why, Open MPI, state."
-                                          : "Lists the jobs: queued, running, and the last that ended.");
+    app.description(words[0] == "workers"
+                        ? "Lists the workers: slots and why, Open MPI, state."
+                        : "Lists the jobs: queued, running, and the last that ended.");
     app.add_flag("--json", json, "For programs");
   }
   try {

@@ -13,10 +13,10 @@
 namespace mpilaunch {
 
 struct RunCommand {
-  std::string program;                 // as typed
+  std::string program;  // as typed
   std::vector<std::string> arguments;
-  uint32_t ranks = 0;                  // 0: one per slot
-  std::vector<std::string> exports;    // -x NAME or NAME=VALUE
+  uint32_t ranks = 0;                // 0: one per slot
+  std::vector<std::string> exports;  // -x NAME or NAME=VALUE
   std::string working_directory;
   bool oversubscribe = false;
   v1::Placement placement = v1::SPREAD;
@@ -25,7 +25,7 @@ struct RunCommand {
   uint32_t timeout_seconds = 0;
   uint32_t wait_seconds = 0;
   bool verbose = false;
-  uint32_t local_workers = 0;          // --local=W; 0: the running frontend
+  uint32_t local_workers = 0;  // --local=W; 0: the running frontend
 };
 struct WorkersCommand {
   bool json = false;
@@ -38,9 +38,9 @@ struct CancelCommand {
 };
 
 struct CommandLine {
-  std::string socket;                  // of the frontend
+  std::string socket;  // of the frontend
   std::variant<RunCommand, WorkersCommand, JobsCommand, CancelCommand> command;
-  int exit_code = -1;                  // >= 0: help or an error was printed, exit with it
+  int exit_code = -1;  // >= 0: help or an error was printed, exit with it
 };
 
 CommandLine ParseCommandLine(const std::vector<std::string>& words);

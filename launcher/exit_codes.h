@@ -1,4 +1,5 @@
-// What `mpilaunch` exits with when it is not the program's own code: as timeout(1), docker run and the shell.
+// What `mpilaunch` exits with when it is not the program's own code: as timeout(1), docker run and
+// the shell.
 #ifndef MPILAUNCH_LAUNCHER_EXIT_CODES_H_
 #define MPILAUNCH_LAUNCHER_EXIT_CODES_H_
 
@@ -6,9 +7,10 @@ namespace mpilaunch {
 
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitTimeout = 124;
-inline constexpr int kExitOwnFailure = 125;     // the frontend, a worker or the cluster failed, not the program
+inline constexpr int kExitOwnFailure =
+    125;  // the frontend, a worker or the cluster failed, not the program
 inline constexpr int kExitNotExecutable = 126;
-inline constexpr int kExitNotFound = 127;       // a job ended by a signal exits with 128 + its number
+inline constexpr int kExitNotFound = 127;  // a job ended by a signal exits with 128 + its number
 
 }  // namespace mpilaunch
 

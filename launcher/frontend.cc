@@ -40,20 +40,21 @@ constexpr absl::Duration kShutdownGrace = absl::Seconds(1);
 
 absl::StatusOr<TlsIdentity> OwnIdentity(const CertificateAuthority& ca, absl::Time now) {
   MPILAUNCH_ASSIGN_OR_RETURN(KeyAndRequest key, NewKeyAndRequest());
-  MPILAUNCH_ASSIGN_OR_RETURN(
-      std::string certificate,
-      ca.Sign(key.csr_pem, {ca.cluster(), Role::kFrontend, "frontend"}, now, kFrontendCertificateLifetime));
+  MPILAUNCH_ASSIGN_OR_RETURN(std::string certificate,
+                             ca.Sign(key.csr_pem, {ca.cluster(), Role::kFrontend, "frontend"}, now,
+                                     kFrontendCertificateLifetime));
   return TlsIdentity{std::move(key.key_pem), std::move(certificate), ca.certificate_pem()};
 }
 
 std::string HostPort(const std::string& host, uint16_t port) {
-  return absl::StrContains(host, ":") ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+  return absl::StrContains(host, ":") ? absl::StrCat("[", host, "]:", port)
+                                      : absl::StrCat(host, ":", port);
 }
 
 // A TCP server; `port` becomes the one that was bound.
-absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& host, uint16_t& port,
-                                                     const std::shared_ptr<grpc::ServerCredentials>& credentials,
-                                                     grpc::Service* service) {
+absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
+    const std::string& host, uint16_t& port,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials, grpc::Service* service) {
   grpc::ServerBuilder builder;
   int bound = 0;
   builder.AddListeningPort(HostPort(host, port), credentials, &bound);
@@ -62,8 +63,9 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& host, ui
   builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || bound == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen at ", HostPort(host, port),
-                                               ": is the port taken, or the address not of this machine?"));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen at ", HostPort(host, port),
+                     ": is the port taken, or the address not of this machine?"));
   }
   port = static_cast<uint16_t>(bound);
   return server;
@@ -76,17 +78,20 @@ class FrontendImpl final : public Frontend {
 
   absl::Status Begin() {
     MPILAUNCH_RETURN_IF_ERROR(MakePrivateFolder(options_.state_dir));
-    MPILAUNCH_ASSIGN_OR_RETURN(ca_, CertificateAuthority::LoadOrCreate(options_.state_dir + "/ca", absl::Now()));
+    MPILAUNCH_ASSIGN_OR_RETURN(
+        ca_, CertificateAuthority::LoadOrCreate(options_.state_dir + "/ca", absl::Now()));
     MPILAUNCH_ASSIGN_OR_RETURN(identity_, OwnIdentity(*ca_, absl::Now()));
     MPILAUNCH_ASSIGN_OR_RETURN(init_, InitLoop::Start([this](int signal) { OnSignal(signal); }));
-    MPILAUNCH_ASSIGN_OR_RETURN(blobs_, BlobStore::Open(options_.state_dir + "/blobs", options_.store_bytes));
+    MPILAUNCH_ASSIGN_OR_RETURN(
+        blobs_, BlobStore::Open(options_.state_dir + "/blobs", options_.store_bytes));
     MPILAUNCH_RETURN_IF_ERROR(BeginJobs());
     MPILAUNCH_RETURN_IF_ERROR(BeginNetwork());
     MPILAUNCH_RETURN_IF_ERROR(BeginLocal());
     MPILAUNCH_RETURN_IF_ERROR(WriteBundle());
-    LogInfo(absl::StrCat("frontend up: control ", HostPort(options_.listen, options_.control_port), ", enrol ",
-                         HostPort(options_.listen, options_.enrol_port), ", socket ", options_.socket,
-                         ", join bundle ", options_.join_bundle, ", Open MPI ", mpi_version_));
+    LogInfo(absl::StrCat("frontend up: control ", HostPort(options_.listen, options_.control_port),
+                         ", enrol ", HostPort(options_.listen, options_.enrol_port), ", socket ",
+                         options_.socket, ", join bundle ", options_.join_bundle, ", Open MPI ",
+                         mpi_version_));
     if (options_.ready_fd >= 0) {
       if (write(options_.ready_fd, "\n", 1) != 1) LogWarning("nobody reads --ready-fd");
       close(options_.ready_fd);
@@ -99,7 +104,8 @@ class FrontendImpl final : public Frontend {
       {
         absl::MutexLock lock(&mutex_);
         // Half way through, so that a worker that starts at any time finds a token of some life.
-        if (mutex_.AwaitWithTimeout(absl::Condition(this, &FrontendImpl::Stopping), options_.bundle_lifetime / 2)) {
+        if (mutex_.AwaitWithTimeout(absl::Condition(this, &FrontendImpl::Stopping),
+                                    options_.bundle_lifetime / 2)) {
           break;
         }
       }
@@ -117,7 +123,8 @@ class FrontendImpl final : public Frontend {
     mpi_version_ = mpi.version;
     char host_name[256] = "";
     gethostname(host_name, sizeof(host_name) - 1);
-    cluster_ = std::make_unique<Cluster>(Cluster::Options{.own_host_name = host_name, .identity = identity_});
+    cluster_ = std::make_unique<Cluster>(
+        Cluster::Options{.own_host_name = host_name, .identity = identity_});
     JobServices services;
     services.cluster = cluster_.get();
     services.blobs = blobs_.get();
@@ -125,48 +132,56 @@ class FrontendImpl final : public Frontend {
     services.mpi = std::move(mpi);
     services.rsh_agent = OwnBinaryFolder() + "/mpilaunch-rsh";
     if (access(services.rsh_agent.c_str(), X_OK) != 0) {
-      return absl::NotFoundError(absl::StrCat(services.rsh_agent, " is missing: it belongs beside mpilaunchd"));
+      return absl::NotFoundError(
+          absl::StrCat(services.rsh_agent, " is missing: it belongs beside mpilaunchd"));
     }
     services.rsh_socket = RshSocketPath(options_.socket);
     services.run_directory = std::filesystem::path(options_.socket).parent_path() / "jobs";
-    MPILAUNCH_RETURN_IF_ERROR(MakePrivateFolder(std::filesystem::path(options_.socket).parent_path()));
+    MPILAUNCH_RETURN_IF_ERROR(
+        MakePrivateFolder(std::filesystem::path(options_.socket).parent_path()));
     std::error_code ignored;
-    std::filesystem::remove_all(services.run_directory, ignored);  // of an earlier run that was killed
-    MPILAUNCH_ASSIGN_OR_RETURN(jobs_, JobManager::Open(std::move(services), options_.state_dir + "/last_job"));
+    std::filesystem::remove_all(services.run_directory,
+                                ignored);  // of an earlier run that was killed
+    MPILAUNCH_ASSIGN_OR_RETURN(
+        jobs_, JobManager::Open(std::move(services), options_.state_dir + "/last_job"));
     return absl::OkStatus();
   }
 
   absl::Status BeginNetwork() {
     membership_ = std::make_unique<MembershipService>(
         cluster_.get(), absl::StrCat(absl::ToUnixNanos(absl::Now()), "-", getpid()));
-    MPILAUNCH_ASSIGN_OR_RETURN(control_server_, Listen(options_.listen, options_.control_port,
-                                                       MutualServerCredentials(identity_), membership_.get()));
+    MPILAUNCH_ASSIGN_OR_RETURN(control_server_,
+                               Listen(options_.listen, options_.control_port,
+                                      MutualServerCredentials(identity_), membership_.get()));
     EnrolmentService::Options enrolment;
     enrolment.ca = ca_.get();
     enrolment.control_port = options_.control_port;
     enrolment.clock = absl::Now;
     enrolment.certificate_lifetime = kWorkerCertificateLifetime;
     enrolment_ = std::make_unique<EnrolmentService>(std::move(enrolment));
-    MPILAUNCH_ASSIGN_OR_RETURN(enrol_server_, Listen(options_.listen, options_.enrol_port,
-                                                     EnrolServerCredentials(identity_), enrolment_.get()));
+    MPILAUNCH_ASSIGN_OR_RETURN(enrol_server_,
+                               Listen(options_.listen, options_.enrol_port,
+                                      EnrolServerCredentials(identity_), enrolment_.get()));
     return absl::OkStatus();
   }
 
   // gRPC cannot ask a Unix peer for its uid, so we accept, check, and hand the connection over.
   absl::Status BeginLocal() {
     job_service_ = std::make_unique<JobService>(jobs_.get(), cluster_.get());
-    blob_service_ = std::make_unique<BlobService>(
-        BlobService::Options{blobs_.get(), [](const grpc::AuthContext&) { return absl::OkStatus(); }});
+    blob_service_ = std::make_unique<BlobService>(BlobService::Options{
+        blobs_.get(), [](const grpc::AuthContext&) { return absl::OkStatus(); }});
     grpc::ServerBuilder builder;
     builder.RegisterService(job_service_.get());
     builder.RegisterService(blob_service_.get());
     local_server_ = builder.BuildAndStart();
     if (local_server_ == nullptr) return absl::InternalError("cannot start the local server");
-    MPILAUNCH_ASSIGN_OR_RETURN(rsh_server_, RshServer::Start(RshSocketPath(options_.socket), jobs_.get()));
-    MPILAUNCH_ASSIGN_OR_RETURN(local_listener_, UnixListener::Start(options_.socket, [this](UniqueFd connection) {
-                                 fcntl(connection.get(), F_SETFL, O_NONBLOCK);
-                                 grpc::AddInsecureChannelFromFd(local_server_.get(), connection.release());
-                               }));
+    MPILAUNCH_ASSIGN_OR_RETURN(rsh_server_,
+                               RshServer::Start(RshSocketPath(options_.socket), jobs_.get()));
+    MPILAUNCH_ASSIGN_OR_RETURN(
+        local_listener_, UnixListener::Start(options_.socket, [this](UniqueFd connection) {
+          fcntl(connection.get(), F_SETFL, O_NONBLOCK);
+          grpc::AddInsecureChannelFromFd(local_server_.get(), connection.release());
+        }));
     return absl::OkStatus();
   }
 
@@ -181,7 +196,8 @@ class FrontendImpl final : public Frontend {
     bundle.enrol_port = options_.enrol_port;
     bundle.control_port = options_.control_port;
     std::error_code ignored;
-    std::filesystem::create_directories(std::filesystem::path(options_.join_bundle).parent_path(), ignored);
+    std::filesystem::create_directories(std::filesystem::path(options_.join_bundle).parent_path(),
+                                        ignored);
     return WriteJoinBundle(options_.join_bundle, bundle);
   }
 
@@ -193,12 +209,14 @@ class FrontendImpl final : public Frontend {
 
   bool Stopping() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stop_signal_ != 0; }
 
-  // In the order of dependence: jobs use everything, the servers use the services, the loop is last.
+  // In the order of dependence: jobs use everything, the servers use the services, the loop is
+  // last.
   void Stop() {
     local_listener_.reset();
     if (jobs_ != nullptr) jobs_->Stop();
     rsh_server_.reset();
-    for (std::unique_ptr<grpc::Server>* server : {&local_server_, &enrol_server_, &control_server_}) {
+    for (std::unique_ptr<grpc::Server>* server :
+         {&local_server_, &enrol_server_, &control_server_}) {
       if (*server != nullptr) (*server)->Shutdown(absl::ToChronoTime(absl::Now() + kShutdownGrace));
       server->reset();
     }

@@ -1,4 +1,5 @@
-// mpilaunchd: the certificate authority, the workers' registry, the job queue and mpirun in one process.
+// mpilaunchd: the certificate authority, the workers' registry, the job queue and mpirun in one
+// process.
 #ifndef MPILAUNCH_LAUNCHER_FRONTEND_H_
 #define MPILAUNCH_LAUNCHER_FRONTEND_H_
 
@@ -16,12 +17,12 @@ struct FrontendOptions {
   std::string listen = "0.0.0.0";
   uint16_t control_port = 7431;  // 0: any
   uint16_t enrol_port = 7432;
-  std::string state_dir;         // CA, token key, job counter, blobs
-  std::string socket;            // of the command line
-  std::string join_bundle;       // where the workers' bundle is written
+  std::string state_dir;    // CA, token key, job counter, blobs
+  std::string socket;       // of the command line
+  std::string join_bundle;  // where the workers' bundle is written
   absl::Duration bundle_lifetime = absl::Hours(24 * 30);
   uint64_t store_bytes = 4ull << 30;
-  int ready_fd = -1;             // one byte is written here when everything is up
+  int ready_fd = -1;  // one byte is written here when everything is up
   LoggingOptions logging;
 };
 

@@ -20,12 +20,14 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectToFrontend(const std::stri
   if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     if (errno == EACCES || errno == EPERM) {
       return absl::PermissionDeniedError(
-          absl::StrCat("the frontend's socket ", socket_path, " belongs to another user: run mpilaunch as that user"));
+          absl::StrCat("the frontend's socket ", socket_path,
+                       " belongs to another user: run mpilaunch as that user"));
     }
     if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR) {
-      return absl::NotFoundError(
-          absl::StrCat("no frontend runs here (nobody listens at ", socket_path,
-                       "). Start one with: mpilaunchd &\nor run on this machine alone: mpilaunch --local=2 PROGRAM"));
+      return absl::NotFoundError(absl::StrCat("no frontend runs here (nobody listens at ",
+                                              socket_path,
+                                              "). Start one with: mpilaunchd &\nor run on this "
+                                              "machine alone: mpilaunch --local=2 PROGRAM"));
     }
     return absl::ErrnoToStatus(errno, absl::StrCat("connecting to the frontend at ", socket_path));
   }

@@ -11,7 +11,8 @@
 
 namespace mpilaunch {
 
-// NOT_FOUND: nobody listens there (says how to start a frontend). PERMISSION_DENIED: another user's.
+// NOT_FOUND: nobody listens there (says how to start a frontend). PERMISSION_DENIED: another
+// user's.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectToFrontend(const std::string& socket_path);
 
 }  // namespace mpilaunch

@@ -12,7 +12,8 @@ namespace mpilaunch {
 namespace {
 
 constexpr char kDescription[] =
-    "The frontend of an mpilaunch cluster: workers register here, `mpilaunch` sends its jobs here.\n"
+    "The frontend of an mpilaunch cluster: workers register here, `mpilaunch` sends its jobs "
+    "here.\n"
     "It makes a join bundle (one file) at its first start; give that file to every worker:\n"
     "  mpilaunch-agent --frontend THIS_HOST --join-bundle FILE";
 
@@ -34,25 +35,43 @@ FrontendOptions ParseFrontendOptions(int argc, char** argv, int& exit_code) {
   double bundle_days = 30;
   CLI::App app(kDescription, "mpilaunchd");
   app.set_config("--config", "", "Read options from this TOML file", false);
-  app.add_option("--listen", options.listen, "Address that workers reach")->envname("MPILAUNCH_LISTEN")->capture_default_str();
-  app.add_option("--control-port", options.control_port, "Port of registered workers (mTLS); 0: any free one")
-      ->envname("MPILAUNCH_CONTROL_PORT")->capture_default_str();
-  app.add_option("--enrol-port", options.enrol_port, "Port of workers that ask for a certificate; 0: any free one")
-      ->envname("MPILAUNCH_ENROL_PORT")->capture_default_str();
-  app.add_option("--state-dir", options.state_dir, "Folder of the certificate authority and the blobs; keep it over restarts")
-      ->envname("MPILAUNCH_STATE_DIR")->capture_default_str();
+  app.add_option("--listen", options.listen, "Address that workers reach")
+      ->envname("MPILAUNCH_LISTEN")
+      ->capture_default_str();
+  app.add_option("--control-port", options.control_port,
+                 "Port of registered workers (mTLS); 0: any free one")
+      ->envname("MPILAUNCH_CONTROL_PORT")
+      ->capture_default_str();
+  app.add_option("--enrol-port", options.enrol_port,
+                 "Port of workers that ask for a certificate; 0: any free one")
+      ->envname("MPILAUNCH_ENROL_PORT")
+      ->capture_default_str();
+  app.add_option("--state-dir", options.state_dir,
+                 "Folder of the certificate authority and the blobs; keep it over restarts")
+      ->envname("MPILAUNCH_STATE_DIR")
+      ->capture_default_str();
   app.add_option("--socket", options.socket, "Unix socket of the `mpilaunch` command")
-      ->envname("MPILAUNCH_SOCKET")->capture_default_str();
-  app.add_option("--join-bundle", options.join_bundle, "Where to write the workers' join bundle (default: STATE_DIR/join/worker.json)")
+      ->envname("MPILAUNCH_SOCKET")
+      ->capture_default_str();
+  app.add_option("--join-bundle", options.join_bundle,
+                 "Where to write the workers' join bundle (default: STATE_DIR/join/worker.json)")
       ->envname("MPILAUNCH_JOIN_BUNDLE");
-  app.add_option("--bundle-days", bundle_days, "Days until a join bundle expires; it is renewed half way")
-      ->envname("MPILAUNCH_BUNDLE_DAYS")->check(CLI::Range(0.001, 3650.0))->capture_default_str();
+  app.add_option("--bundle-days", bundle_days,
+                 "Days until a join bundle expires; it is renewed half way")
+      ->envname("MPILAUNCH_BUNDLE_DAYS")
+      ->check(CLI::Range(0.001, 3650.0))
+      ->capture_default_str();
   app.add_option("--store-bytes", options.store_bytes, "How many bytes of pushed files to keep")
-      ->envname("MPILAUNCH_STORE_BYTES")->capture_default_str();
-  app.add_option("--ready-fd", options.ready_fd, "Write one byte to this file descriptor when everything is up");
+      ->envname("MPILAUNCH_STORE_BYTES")
+      ->capture_default_str();
+  app.add_option("--ready-fd", options.ready_fd,
+                 "Write one byte to this file descriptor when everything is up");
   app.add_option("--log-level", options.logging.level, "debug, info, warn, error or off")
-      ->envname("MPILAUNCH_LOG_LEVEL")->capture_default_str();
-  app.add_option("--log-format", options.logging.format, "text or json")->envname("MPILAUNCH_LOG_FORMAT")->capture_default_str();
+      ->envname("MPILAUNCH_LOG_LEVEL")
+      ->capture_default_str();
+  app.add_option("--log-format", options.logging.format, "text or json")
+      ->envname("MPILAUNCH_LOG_FORMAT")
+      ->capture_default_str();
   app.set_version_flag("--version", MPILAUNCH_VERSION);
   exit_code = -1;
   try {

@@ -26,38 +26,49 @@ bool HasNul(const std::string& text) { return text.find('\0') != std::string::np
 
 absl::Status ValidateJobSpec(const v1::JobSpec& spec) {
   const std::string& program = spec.program();
-  if (program.empty() || program == "." || program == ".." || program.size() > 255 || HasNul(program) ||
-      absl::StrContains(program, "/")) {
+  if (program.empty() || program == "." || program == ".." || program.size() > 255 ||
+      HasNul(program) || absl::StrContains(program, "/")) {
     return absl::InvalidArgumentError("the program must be a plain file name");
   }
-  if (spec.ranks() > kMaxRanks) return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxRanks, " ranks"));
+  if (spec.ranks() > kMaxRanks)
+    return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxRanks, " ranks"));
   for (const v1::EnvironmentEntry& entry : spec.environment()) {
-    if (HasNul(entry.value())) return absl::InvalidArgumentError(absl::StrCat("-x ", entry.name(), " holds a NUL byte"));
+    if (HasNul(entry.value()))
+      return absl::InvalidArgumentError(absl::StrCat("-x ", entry.name(), " holds a NUL byte"));
   }
   for (const v1::McaParameter& parameter : spec.mca()) {
-    if (HasNul(parameter.value())) return absl::InvalidArgumentError("a value of --mca holds a NUL byte");
+    if (HasNul(parameter.value()))
+      return absl::InvalidArgumentError("a value of --mca holds a NUL byte");
   }
   for (const std::string& argument : spec.arguments()) {
     if (HasNul(argument)) return absl::InvalidArgumentError("an argument holds a NUL byte");
   }
   if (!spec.working_directory().empty() && spec.working_directory()[0] != '/') {
-    return absl::InvalidArgumentError("--wdir must be an absolute path: it is a folder on the workers");
+    return absl::InvalidArgumentError(
+        "--wdir must be an absolute path: it is a folder on the workers");
   }
   MPILAUNCH_RETURN_IF_ERROR(CheckMpirunSpec(spec));
   return ValidateSha256(spec.digest().sha256());
 }
 
-absl::StatusOr<std::unique_ptr<JobManager>> JobManager::Open(JobServices services, std::string counter_path) {
+absl::StatusOr<std::unique_ptr<JobManager>> JobManager::Open(JobServices services,
+                                                             std::string counter_path) {
   uint64_t last_id = 0;
   std::string text;
-  if (std::ifstream file(counter_path); file && !(std::getline(file, text) && absl::SimpleAtoi(text, &last_id))) {
-    return absl::DataLossError(absl::StrCat(counter_path, " does not hold a job number: remove it to start at 1"));
+  if (std::ifstream file(counter_path);
+      file && !(std::getline(file, text) && absl::SimpleAtoi(text, &last_id))) {
+    return absl::DataLossError(
+        absl::StrCat(counter_path, " does not hold a job number: remove it to start at 1"));
   }
-  return std::unique_ptr<JobManager>(new JobManager(std::move(services), std::move(counter_path), last_id));
+  return std::unique_ptr<JobManager>(
+      new JobManager(std::move(services), std::move(counter_path), last_id));
 }
 
 JobManager::JobManager(JobServices services, std::string counter_path, uint64_t last_id)
-    : services_(std::move(services)), counter_path_(std::move(counter_path)), last_id_(last_id), reserved_id_(last_id) {}
+    : services_(std::move(services)),
+      counter_path_(std::move(counter_path)),
+      last_id_(last_id),
+      reserved_id_(last_id) {}
 
 void JobManager::Stop() {
   std::vector<std::shared_ptr<JobRun>> jobs;
@@ -70,13 +81,15 @@ void JobManager::Stop() {
   absl::MutexLock lock(&mutex_, absl::Condition(this, &JobManager::Idle));
 }
 
-absl::StatusOr<std::shared_ptr<JobRun>> JobManager::Submit(const v1::JobSpec& spec, std::shared_ptr<JobEvents> events,
+absl::StatusOr<std::shared_ptr<JobRun>> JobManager::Submit(const v1::JobSpec& spec,
+                                                           std::shared_ptr<JobEvents> events,
                                                            std::function<void()> on_end) {
   MPILAUNCH_RETURN_IF_ERROR(ValidateJobSpec(spec));
   absl::MutexLock lock(&mutex_);
   if (stopping_) return absl::UnavailableError("the frontend is shutting down");
   if (active_.size() >= kMaxActive) {
-    return absl::ResourceExhaustedError(absl::StrCat(active_.size(), " jobs are queued or running already"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(active_.size(), " jobs are queued or running already"));
   }
   MPILAUNCH_RETURN_IF_ERROR(ReserveIds());
   const std::string id = absl::StrCat(++last_id_);
@@ -90,11 +103,12 @@ absl::StatusOr<std::shared_ptr<JobRun>> JobManager::Submit(const v1::JobSpec& sp
   return job;
 }
 
-// A worker must never meet one number twice, so numbers are noted down before they are used: many at a
-// time, as each note waits for the disk. After a restart the numbers go on behind those noted.
+// A worker must never meet one number twice, so numbers are noted down before they are used: many
+// at a time, as each note waits for the disk. After a restart the numbers go on behind those noted.
 absl::Status JobManager::ReserveIds() {
   if (last_id_ < reserved_id_) return absl::OkStatus();
-  MPILAUNCH_RETURN_IF_ERROR(WriteFileAtomically(counter_path_, absl::StrCat(last_id_ + kReservedAtOnce, "\n")));
+  MPILAUNCH_RETURN_IF_ERROR(
+      WriteFileAtomically(counter_path_, absl::StrCat(last_id_ + kReservedAtOnce, "\n")));
   reserved_id_ = last_id_ + kReservedAtOnce;
   return absl::OkStatus();
 }
@@ -115,7 +129,8 @@ absl::Status JobManager::Cancel(const std::string& id) {
   absl::MutexLock lock(&mutex_);
   for (const v1::JobInfo& info : ended_) {
     if (info.job() == id) {
-      return absl::FailedPreconditionError(absl::StrCat("job ", id, " has ended (", v1::JobState_Name(info.state()), ")"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("job ", id, " has ended (", v1::JobState_Name(info.state()), ")"));
     }
   }
   return absl::NotFoundError(absl::StrCat("no job ", id, " (mpilaunch jobs lists them)"));

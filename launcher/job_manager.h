@@ -1,4 +1,5 @@
-// All jobs of this frontend: numbers them, runs each on a thread of its own, remembers the last ended ones.
+// All jobs of this frontend: numbers them, runs each on a thread of its own, remembers the last
+// ended ones.
 #ifndef MPILAUNCH_LAUNCHER_JOB_MANAGER_H_
 #define MPILAUNCH_LAUNCHER_JOB_MANAGER_H_
 
@@ -23,13 +24,16 @@ absl::Status ValidateJobSpec(const v1::JobSpec& spec);
 class JobManager {
  public:
   // `counter_path` keeps the last job number over restarts.
-  static absl::StatusOr<std::unique_ptr<JobManager>> Open(JobServices services, std::string counter_path);
+  static absl::StatusOr<std::unique_ptr<JobManager>> Open(JobServices services,
+                                                          std::string counter_path);
 
   // Refuses new jobs, ends the others and waits until nothing of them is left.
   void Stop();
 
-  // Starts the job's thread; `on_end` runs on it, last. RESOURCE_EXHAUSTED: too many jobs are waiting.
-  absl::StatusOr<std::shared_ptr<JobRun>> Submit(const v1::JobSpec& spec, std::shared_ptr<JobEvents> events,
+  // Starts the job's thread; `on_end` runs on it, last. RESOURCE_EXHAUSTED: too many jobs are
+  // waiting.
+  absl::StatusOr<std::shared_ptr<JobRun>> Submit(const v1::JobSpec& spec,
+                                                 std::shared_ptr<JobEvents> events,
                                                  std::function<void()> on_end);
   absl::Status Cancel(const std::string& id);
   std::shared_ptr<JobRun> Find(const std::string& id) const;  // active ones only; nullptr

@@ -22,8 +22,10 @@
 namespace mpilaunch {
 namespace {
 
-// mpirun needs about 10 ms to end a job in order; longer than this and it hangs on something that is gone.
+// mpirun needs about 10 ms to end a job in order; longer than this and it hangs on something that
+// is gone.
 constexpr absl::Duration kMpirunGrace = absl::Seconds(3);
+constexpr absl::Duration kMpirunFollows = absl::Seconds(20);
 constexpr absl::Duration kEndJobTimeout = absl::Seconds(8);
 constexpr absl::Duration kDaemonsGone = absl::Seconds(8);
 
@@ -43,7 +45,8 @@ std::string NetworkTowards(const std::string& worker_address) {
 
 }  // namespace
 
-JobRun::JobRun(std::string id, v1::JobSpec spec, const JobServices& services, std::shared_ptr<JobEvents> events)
+JobRun::JobRun(std::string id, v1::JobSpec spec, const JobServices& services,
+               std::shared_ptr<JobEvents> events)
     : id_(std::move(id)),
       spec_(std::move(spec)),
       services_(services),
@@ -96,15 +99,18 @@ JobRun::End JobRun::Execute() {
 absl::StatusOr<Allocation> JobRun::AcquireSlots() {
   SlotRequest request;
   request.job = id_;
-  request.placement = {spec_.ranks(), spec_.placement(), spec_.oversubscribe(), spec_.min_workers()};
+  request.placement = {spec_.ranks(), spec_.placement(), spec_.oversubscribe(),
+                       spec_.min_workers()};
   request.wait_deadline = services_.clock() + absl::Seconds(spec_.wait_seconds());
   request.on_wait = [this](const std::string& reason) {
     // A cluster of this job's own (--local) comes up within a moment: nobody waits in a line there.
-    if (spec_.min_workers() == 0 || spec_.verbose()) Notice(absl::StrCat("job ", id_, " waits: ", reason));
+    if (spec_.min_workers() == 0 || spec_.verbose())
+      Notice(absl::StrCat("job ", id_, " waits: ", reason));
   };
   request.cancelled = [this] { return Ending(); };
   request.on_worker_lost = [this](const std::string& worker) {
-    RequestEnd({kExitOwnFailure, v1::FAILED, absl::StrCat("worker ", worker, " was lost while the job ran")});
+    RequestEnd({kExitOwnFailure, v1::FAILED,
+                absl::StrCat("worker ", worker, " was lost while the job ran")});
   };
   MPILAUNCH_ASSIGN_OR_RETURN(Allocation allocation, services_.cluster->Acquire(request));
   absl::MutexLock lock(&mutex_);
@@ -153,7 +159,8 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
   EnterState(v1::LAUNCHING);
   std::error_code error;
   std::filesystem::create_directories(directory_ + "/tmp", error);
-  if (error) return absl::UnavailableError(absl::StrCat("cannot make ", directory_, ": ", error.message()));
+  if (error)
+    return absl::UnavailableError(absl::StrCat("cannot make ", directory_, ": ", error.message()));
   const std::string hostfile = directory_ + "/hostfile";
   MPILAUNCH_RETURN_IF_ERROR(WriteHostfile(hostfile, allocation.blocks));
 
@@ -196,7 +203,8 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
   return absl::OkStatus();
 }
 
-MpirunRequest JobRun::DescribeLaunch(const Allocation& allocation, const std::string& hostfile) const {
+MpirunRequest JobRun::DescribeLaunch(const Allocation& allocation,
+                                     const std::string& hostfile) const {
   MpiDefaultsRequest defaults;
   for (size_t i = 0; i < allocation.blocks.size(); ++i) {
     defaults.shares.push_back({&allocation.facts[i], allocation.blocks[i].ranks});
@@ -220,15 +228,25 @@ MpirunRequest JobRun::DescribeLaunch(const Allocation& allocation, const std::st
 }
 
 ExitInfo JobRun::AwaitMpirun() {
-  const absl::Duration timeout =
-      spec_.timeout_seconds() == 0 ? absl::InfiniteDuration() : absl::Seconds(spec_.timeout_seconds());
-  absl::ReleasableMutexLock lock(&mutex_);
-  if (!mutex_.AwaitWithTimeout(absl::Condition(this, &JobRun::ExitedOrEnding), timeout)) {
-    end_ = End{kExitTimeout, v1::FAILED, absl::StrCat("--timeout ", spec_.timeout_seconds(), " expired")};
+  absl::MutexLock lock(&mutex_);
+  const absl::Time timeout = spec_.timeout_seconds() == 0
+                                 ? absl::InfiniteFuture()
+                                 : absl::Now() + absl::Seconds(spec_.timeout_seconds());
+  if (!mutex_.AwaitWithDeadline(absl::Condition(this, &JobRun::DaemonGoneOrEnd), timeout)) {
+    end_ = End{kExitTimeout, v1::FAILED,
+               absl::StrCat("--timeout ", spec_.timeout_seconds(), " expired")};
+  }
+  // Daemons end when mpirun tells them to, and then it ends as well. If one ends by itself mpirun
+  // may not notice: a daemon that exits before it has called back is waited for without end.
+  const absl::Time deadline = std::min(timeout, absl::Now() + kMpirunFollows);
+  if (!mutex_.AwaitWithDeadline(absl::Condition(this, &JobRun::ExitedOrEnding), deadline)) {
+    end_ = End{kExitOwnFailure, v1::FAILED,
+               "a daemon of Open MPI ended before its time, and mpirun did not notice"};
   }
   if (!exit_) {
     services_.init->Signal(mpirun_, SIGTERM);
-    if (!mutex_.AwaitWithTimeout(absl::Condition(this, &JobRun::ExitedOrForced), kMpirunGrace) || !exit_) {
+    if (!mutex_.AwaitWithTimeout(absl::Condition(this, &JobRun::ExitedOrForced), kMpirunGrace) ||
+        !exit_) {
       services_.init->Signal(mpirun_, SIGKILL);
       mutex_.Await(absl::Condition(this, &JobRun::Exited));
     }
@@ -246,13 +264,15 @@ JobRun::End JobRun::Explain(const ExitInfo& exit) const {
 void JobRun::CleanUp(const Allocation& allocation) {
   v1::EndJobRequest request;
   request.set_job(id_);
-  auto replies = CallAll<v1::EndJobResponse>(
-      allocation.workers, absl::Now() + kEndJobTimeout,
-      [&](WorkerClient& worker, grpc::ClientContext* context, v1::EndJobResponse* response, auto done) {
-        worker.process->async()->EndJob(context, &request, response, std::move(done));
-      });
+  auto replies = CallAll<v1::EndJobResponse>(allocation.workers, absl::Now() + kEndJobTimeout,
+                                             [&](WorkerClient& worker, grpc::ClientContext* context,
+                                                 v1::EndJobResponse* response, auto done) {
+                                               worker.process->async()->EndJob(
+                                                   context, &request, response, std::move(done));
+                                             });
   for (const auto& reply : replies) {
-    if (!reply.status.ok()) LogWarning(absl::StrCat("job=", id_, " cleaning up: ", reply.status.message()));
+    if (!reply.status.ok())
+      LogWarning(absl::StrCat("job=", id_, " cleaning up: ", reply.status.message()));
   }
   {
     absl::MutexLock lock(&mutex_);
@@ -349,6 +369,7 @@ void JobRun::DaemonStarted() {
 void JobRun::DaemonEnded(grpc::ClientContext* context, const absl::Status& status) {
   absl::MutexLock lock(&mutex_);
   daemons_.erase(context);
+  daemon_gone_ = true;
   if (!status.ok() && daemon_error_.empty()) daemon_error_ = std::string(status.message());
 }
 

@@ -1,5 +1,5 @@
-// One job from the queue to its end. The thread that calls Run() walks the states in a straight line;
-// every other call only leaves a mark that this thread acts on.
+// One job from the queue to its end. The thread that calls Run() walks the states in a straight
+// line; every other call only leaves a mark that this thread acts on.
 #ifndef MPILAUNCH_LAUNCHER_JOB_RUN_H_
 #define MPILAUNCH_LAUNCHER_JOB_RUN_H_
 
@@ -38,7 +38,7 @@ struct JobServices {
   BlobStore* blobs = nullptr;
   InitLoop* init = nullptr;
   MpiInstallation mpi;
-  std::string rsh_agent;      // absolute path of mpilaunch-rsh
+  std::string rsh_agent;  // absolute path of mpilaunch-rsh
   std::string rsh_socket;
   std::string run_directory;  // a folder per job is made in it
   std::function<absl::Time()> clock = absl::Now;
@@ -46,22 +46,26 @@ struct JobServices {
 
 class JobRun {
  public:
-  JobRun(std::string id, v1::JobSpec spec, const JobServices& services, std::shared_ptr<JobEvents> events);
+  JobRun(std::string id, v1::JobSpec spec, const JobServices& services,
+         std::shared_ptr<JobEvents> events);
 
-  // The whole life, blocking; the exit event is sent last, when nothing of the job is left anywhere.
+  // The whole life, blocking; the exit event is sent last, when nothing of the job is left
+  // anywhere.
   void Run();
 
   // Any thread, none blocks. What comes after the end is ignored.
   void WriteStdin(std::string bytes);
   void CloseStdin();
-  void Signal(int signal);  // INT, TERM, HUP, QUIT end the job (twice: at once), USR1 and USR2 reach the ranks
+  void Signal(int signal);  // INT, TERM, HUP, QUIT end the job (twice: at once), USR1 and USR2
+                            // reach the ranks
   void Cancel();            // by `mpilaunch cancel`
   void ClientGone();
   void OutputRoom();
 
   // For the rsh agent's connections. NOT_FOUND: no worker of this job.
   absl::StatusOr<std::shared_ptr<WorkerClient>> FindWorker(const std::string& name) const;
-  // A daemon's call. False: the job is ending, do not start it. `context` must stay until DaemonEnded.
+  // A daemon's call. False: the job is ending, do not start it. `context` must stay until
+  // DaemonEnded.
   bool DaemonStarting(grpc::ClientContext* context);
   void DaemonStarted();
   void DaemonEnded(grpc::ClientContext* context, const absl::Status& status);
@@ -94,7 +98,12 @@ class JobRun {
   bool ExitedOrEnding() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return exit_.has_value() || end_.has_value();
   }
-  bool ExitedOrForced() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return exit_.has_value() || forced_; }
+  bool DaemonGoneOrEnd() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return daemon_gone_ || ExitedOrEnding();
+  }
+  bool ExitedOrForced() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return exit_.has_value() || forced_;
+  }
   bool NoDaemons() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return daemons_.empty(); }
   bool Ending() const;
 
@@ -110,12 +119,14 @@ class JobRun {
   v1::JobInfo info_ ABSL_GUARDED_BY(mutex_);
   WorkerClients workers_ ABSL_GUARDED_BY(mutex_);
   pid_t mpirun_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::string early_stdin_ ABSL_GUARDED_BY(mutex_);  // arrived before mpirun; bounded by the client's credit
+  std::string early_stdin_
+      ABSL_GUARDED_BY(mutex_);  // arrived before mpirun; bounded by the client's credit
   bool stdin_closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<ExitInfo> exit_ ABSL_GUARDED_BY(mutex_);
-  std::optional<End> end_ ABSL_GUARDED_BY(mutex_);   // somebody wants the job to end, and why
-  bool forced_ ABSL_GUARDED_BY(mutex_) = false;      // asked twice: no grace
+  std::optional<End> end_ ABSL_GUARDED_BY(mutex_);  // somebody wants the job to end, and why
+  bool forced_ ABSL_GUARDED_BY(mutex_) = false;     // asked twice: no grace
   std::set<grpc::ClientContext*> daemons_ ABSL_GUARDED_BY(mutex_);
+  bool daemon_gone_ ABSL_GUARDED_BY(mutex_) = false;
   uint32_t daemons_started_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string daemon_error_ ABSL_GUARDED_BY(mutex_);  // the first daemon that could not start
 };

@@ -20,7 +20,8 @@ class RunReactor final : public grpc::ServerBidiReactor<v1::RunRequest, v1::RunE
                          public std::enable_shared_from_this<RunReactor> {
  public:
   explicit RunReactor(JobManager* jobs)
-      : jobs_(jobs), writer_([this](const v1::RunEvent* event) { StartWrite(event); }, kMaxQueuedOutput) {}
+      : jobs_(jobs),
+        writer_([this](const v1::RunEvent* event) { StartWrite(event); }, kMaxQueuedOutput) {}
 
   void Start() {
     self_ = shared_from_this();
@@ -63,7 +64,8 @@ class RunReactor final : public grpc::ServerBidiReactor<v1::RunRequest, v1::RunE
 
  private:
   bool Submit() {
-    absl::StatusOr<std::shared_ptr<JobRun>> job = absl::InvalidArgumentError("the first request must be a spec");
+    absl::StatusOr<std::shared_ptr<JobRun>> job =
+        absl::InvalidArgumentError("the first request must be a spec");
     if (request_.has_spec()) {
       v1::RunEvent credit;
       credit.set_stdin_credit(kStdinCredit);
@@ -110,24 +112,28 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::RunRequest, v1::RunEvent>* JobService::Run(grpc::CallbackServerContext*) {
+grpc::ServerBidiReactor<v1::RunRequest, v1::RunEvent>* JobService::Run(
+    grpc::CallbackServerContext*) {
   auto reactor = std::make_shared<RunReactor>(jobs_);
   reactor->Start();
   return reactor.get();
 }
 
-grpc::ServerUnaryReactor* JobService::List(grpc::CallbackServerContext* context, const v1::ListJobsRequest*,
+grpc::ServerUnaryReactor* JobService::List(grpc::CallbackServerContext* context,
+                                           const v1::ListJobsRequest*,
                                            v1::ListJobsResponse* response) {
   for (v1::JobInfo& info : jobs_->List()) *response->add_jobs() = std::move(info);
   return Answer(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* JobService::Cancel(grpc::CallbackServerContext* context,
-                                             const v1::CancelJobRequest* request, v1::CancelJobResponse*) {
+                                             const v1::CancelJobRequest* request,
+                                             v1::CancelJobResponse*) {
   return Answer(context, jobs_->Cancel(request->job()));
 }
 
-grpc::ServerUnaryReactor* JobService::Workers(grpc::CallbackServerContext* context, const v1::WorkersRequest*,
+grpc::ServerUnaryReactor* JobService::Workers(grpc::CallbackServerContext* context,
+                                              const v1::WorkersRequest*,
                                               v1::WorkersResponse* response) {
   for (const Worker& worker : cluster_->Workers()) {
     v1::WorkerInfo* info = response->add_workers();

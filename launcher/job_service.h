@@ -14,12 +14,16 @@ class JobService final : public v1::Job::CallbackService {
   // Both outlive the server.
   JobService(JobManager* jobs, Cluster* cluster) : jobs_(jobs), cluster_(cluster) {}
 
-  grpc::ServerBidiReactor<v1::RunRequest, v1::RunEvent>* Run(grpc::CallbackServerContext* context) override;
-  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context, const v1::ListJobsRequest* request,
+  grpc::ServerBidiReactor<v1::RunRequest, v1::RunEvent>* Run(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const v1::ListJobsRequest* request,
                                  v1::ListJobsResponse* response) override;
-  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context, const v1::CancelJobRequest* request,
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context,
+                                   const v1::CancelJobRequest* request,
                                    v1::CancelJobResponse* response) override;
-  grpc::ServerUnaryReactor* Workers(grpc::CallbackServerContext* context, const v1::WorkersRequest* request,
+  grpc::ServerUnaryReactor* Workers(grpc::CallbackServerContext* context,
+                                    const v1::WorkersRequest* request,
                                     v1::WorkersResponse* response) override;
 
  private:

@@ -44,8 +44,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::AgentMessage, v1
   static absl::Status CheckWorker(const absl::StatusOr<PeerIdentity>& peer) {
     if (!peer.ok()) return peer.status();
     if (peer->role == Role::kWorker) return absl::OkStatus();
-    return absl::PermissionDeniedError(
-        absl::StrCat("a session needs role=worker, ", peer->name, " has role=", RoleName(peer->role)));
+    return absl::PermissionDeniedError(absl::StrCat("a session needs role=worker, ", peer->name,
+                                                    " has role=", RoleName(peer->role)));
   }
 
   Cluster* const cluster_;

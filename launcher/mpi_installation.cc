@@ -41,34 +41,38 @@ absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init) {
   const char* path = std::getenv("PATH");
   absl::StatusOr<std::string> mpirun = FindProgram("mpirun", path == nullptr ? "" : path);
   if (!mpirun.ok()) {
-    return absl::NotFoundError("no mpirun in PATH: the frontend needs Open MPI (Debian: apt-get install openmpi-bin)");
+    return absl::NotFoundError(
+        "no mpirun in PATH: the frontend needs Open MPI (Debian: apt-get install openmpi-bin)");
   }
-  MPILAUNCH_ASSIGN_OR_RETURN(const ProgramResult result,
-                             RunProgram(init, {*mpirun, "--version"}, CurrentEnvironment(), kVersionTimeout));
+  MPILAUNCH_ASSIGN_OR_RETURN(
+      const ProgramResult result,
+      RunProgram(init, {*mpirun, "--version"}, CurrentEnvironment(), kVersionTimeout));
   MPILAUNCH_ASSIGN_OR_RETURN(std::string version, ParseMpirunVersion(result.stdout_text));
   if (ReleaseSeries(version) != "4.1") {
-    return absl::UnimplementedError(absl::StrCat("Open MPI ", version, " (", *mpirun, ") is not supported yet, 4.1 is"));
+    return absl::UnimplementedError(
+        absl::StrCat("Open MPI ", version, " (", *mpirun, ") is not supported yet, 4.1 is"));
   }
   return MpiInstallation{.mpirun = *std::move(mpirun), .version = std::move(version)};
 }
 
-absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers, const std::string& frontend_version) {
+absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers,
+                               const std::string& frontend_version) {
   for (const NamedFacts& worker : workers) {
     if (ReleaseSeries(worker.facts->mpi_version()) != ReleaseSeries(frontend_version)) {
       return absl::FailedPreconditionError(
-          absl::StrCat("Open MPI must be of one release series in a job: the frontend has ", frontend_version,
-                       ", worker ", Describe(worker)));
+          absl::StrCat("Open MPI must be of one release series in a job: the frontend has ",
+                       frontend_version, ", worker ", Describe(worker)));
     }
     const v1::WorkerFacts& first = *workers.front().facts;
     if (worker.facts->job_root() != first.job_root()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("workers of a job need the same --job-root: ", workers.front().worker, " has ", first.job_root(),
-                       ", ", worker.worker, " has ", worker.facts->job_root()));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "workers of a job need the same --job-root: ", workers.front().worker, " has ",
+          first.job_root(), ", ", worker.worker, " has ", worker.facts->job_root()));
     }
     if (worker.facts->architecture() != first.architecture()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("workers of a job need the same architecture: ", workers.front().worker, " is ",
-                       first.architecture(), ", ", worker.worker, " is ", worker.facts->architecture()));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "workers of a job need the same architecture: ", workers.front().worker, " is ",
+          first.architecture(), ", ", worker.worker, " is ", worker.facts->architecture()));
     }
   }
   return absl::OkStatus();

@@ -20,16 +20,18 @@ struct MpiInstallation {
 absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output);
 
 // Looks in PATH and asks mpirun for its version. NOT_FOUND says which package has it,
-// UNIMPLEMENTED names a version that is not supported. Blocks for as long as `mpirun --version` runs.
+// UNIMPLEMENTED names a version that is not supported. Blocks for as long as `mpirun --version`
+// runs.
 absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init);
 
-// FAILED_PRECONDITION, naming workers and versions, unless all run the release series of `frontend_version`
-// and make jobs under the same folder.
+// FAILED_PRECONDITION, naming workers and versions, unless all run the release series of
+// `frontend_version` and make jobs under the same folder.
 struct NamedFacts {
   std::string worker;
   const v1::WorkerFacts* facts;
 };
-absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers, const std::string& frontend_version);
+absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers,
+                               const std::string& frontend_version);
 
 }  // namespace mpilaunch
 

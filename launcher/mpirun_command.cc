@@ -89,6 +89,10 @@ class Builder {
       }
     }
     SetVariable("TMPDIR", request_.frontend_tmp);
+    // Where the user's login shell is unknown (a uid without entry in /etc/passwd, or nologin)
+    // mpirun asks here which shell's words it may use, and warns when it finds nothing. It is not
+    // run.
+    SetVariable("SHELL", "/bin/bash");
     SetVariable("MPILAUNCH_JOB", request_.job);
     SetVariable("MPILAUNCH_RSH_SOCKET", request_.rsh_socket);
     if (request_.root) {

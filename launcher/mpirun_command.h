@@ -33,9 +33,9 @@ struct MpirunCommand {
   std::vector<std::string> argv;
   std::vector<std::string> environment;  // "NAME=value", complete
   std::vector<std::string> explanation;  // one line per setting, for -v
-  // mpirun closes every possible descriptor, one by one, before it starts an rsh agent: its soft
-  // RLIMIT_NOFILE, set right after it was spawned (prlimit), bounds that (20 ms per worker at
-  // Docker's 2^20).
+  // For mpirun's RLIMIT_NOFILE, to be set right after it was spawned (prlimit): it closes every
+  // possible descriptor one by one before it starts an rsh agent, which takes more than a second
+  // per worker at 2^20, a usual limit in containers.
   uint64_t max_open_files = 0;
 };
 

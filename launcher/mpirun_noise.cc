@@ -17,7 +17,8 @@ bool MayBecomeNoise(absl::string_view line) {
   const size_t end = line.find(']');
   if (end == absl::string_view::npos) return line.size() < kLongestPrefix;
   const absl::string_view rest = line.substr(end);
-  return absl::StartsWith(kNoise, rest) || (absl::StartsWith(rest, kNoise) && rest.size() < kLongestPrefix);
+  return absl::StartsWith(kNoise, rest) ||
+         (absl::StartsWith(rest, kNoise) && rest.size() < kLongestPrefix);
 }
 
 bool IsNoise(absl::string_view line) {

@@ -8,14 +8,16 @@
 
 namespace mpilaunch {
 
-// After each fork mpirun 4.1 makes the rsh agent leader of a process group, as the agent does by itself. Where
-// the agent is quicker (ours is up within a millisecond) mpirun's attempt fails, and it says so on a line
-// "[HOST:PID] plm:rsh: Warning: setpgid(N,N) failed in parent with errno=Permission denied(13)". Nothing is
-// wrong and nothing can be set against it. Every other byte passes, ranks' stderr included.
+// After each fork mpirun 4.1 makes the rsh agent leader of a process group, as the agent does by
+// itself. Where the agent is quicker (ours is up within a millisecond) mpirun's attempt fails, and
+// it says so on a line
+// "[HOST:PID] plm:rsh: Warning: setpgid(N,N) failed in parent with errno=Permission denied(13)".
+// Nothing is wrong and nothing can be set against it. Every other byte passes, ranks' stderr
+// included.
 class MpirunNoise {
  public:
-  // What of `bytes`, and of what was held back before, may pass. Only the beginning of a line that can still
-  // become that line is held back.
+  // What of `bytes`, and of what was held back before, may pass. Only the beginning of a line that
+  // can still become that line is held back.
   std::string Filter(absl::string_view bytes);
   // At the end of the stream: what is still held back.
   std::string Rest();

@@ -64,17 +64,19 @@ absl::StatusOr<std::vector<RankBlock>> Place(const std::vector<WorkerSlots>& wor
   }
   if (workers.empty()) return absl::FailedPreconditionError("no worker is registered");
   if (workers.size() < request.min_workers) {
-    return absl::FailedPreconditionError(absl::StrCat(workers.size(), " of ", request.min_workers, " workers are registered (",
+    return absl::FailedPreconditionError(absl::StrCat(workers.size(), " of ", request.min_workers,
+                                                      " workers are registered (",
                                                       Describe(workers), ")"));
   }
   if (request.oversubscribe) {
     for (size_t i = 0; i < room.size(); ++i) {
-      room[i] = request.policy == v1::PACK ? workers[i].total : std::numeric_limits<uint32_t>::max();
+      room[i] =
+          request.policy == v1::PACK ? workers[i].total : std::numeric_limits<uint32_t>::max();
     }
   } else if (request.ranks > total) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(request.ranks, " ranks asked for, ", total, " slots are registered (",
-                     Describe(workers), "): add workers, or allow more ranks than slots with --oversubscribe"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        request.ranks, " ranks asked for, ", total, " slots are registered (", Describe(workers),
+        "): add workers, or allow more ranks than slots with --oversubscribe"));
   } else if (request.ranks > free) {
     return absl::ResourceExhaustedError(
         absl::StrCat(request.ranks, " slots needed, ", free, " of ", total, " are free"));

@@ -32,10 +32,11 @@ struct RankBlock {
   friend bool operator==(const RankBlock&, const RankBlock&) = default;
 };
 
-// SPREAD deals ranks evenly over all workers, PACK fills one after the other, both in the order given.
-// Workers without a rank are left out. Oversubscribed jobs look at no worker's load.
+// SPREAD deals ranks evenly over all workers, PACK fills one after the other, both in the order
+// given. Workers without a rank are left out. Oversubscribed jobs look at no worker's load.
 // RESOURCE_EXHAUSTED: does not fit into what is free now (it may later).
-// FAILED_PRECONDITION: larger than all slots; the message gives the slots of each worker and the flag.
+// FAILED_PRECONDITION: larger than all slots; the message gives the slots of each worker and the
+// flag.
 absl::StatusOr<std::vector<RankBlock>> Place(const std::vector<WorkerSlots>& workers,
                                              const PlacementRequest& request);
 

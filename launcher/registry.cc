@@ -17,7 +17,8 @@ absl::Status Validate(const v1::Registration& registration) {
     return absl::InvalidArgumentError(absl::StrCat("port ", registration.port(), " is none"));
   }
   if (facts.slots() == 0 || facts.slots() > kMaxSlots) {
-    return absl::InvalidArgumentError(absl::StrCat(facts.slots(), " slots: 1 to ", kMaxSlots, " are possible"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(facts.slots(), " slots: 1 to ", kMaxSlots, " are possible"));
   }
   if (facts.address().empty()) return absl::InvalidArgumentError("no address reported");
   if (facts.job_root().empty() || facts.job_root()[0] != '/') {
@@ -33,20 +34,21 @@ bool Registry::NaturalLess::operator()(const std::string& a, const std::string& 
   return order != 0 ? order < 0 : a < b;
 }
 
-absl::StatusOr<uint64_t> Registry::Register(const std::string& name, const v1::Registration& registration,
-                                            absl::Time now) {
+absl::StatusOr<uint64_t> Registry::Register(const std::string& name,
+                                            const v1::Registration& registration, absl::Time now) {
   if (absl::Status status = Validate(registration); !status.ok()) return status;
   if (name == own_host_name_) {
     return absl::FailedPreconditionError(
-        absl::StrCat("worker name ", name, " is the frontend's own host name: mpirun would start its ranks in the "
+        absl::StrCat("worker name ", name,
+                     " is the frontend's own host name: mpirun would start its ranks in the "
                      "frontend; give the worker another one with --name or MPILAUNCH_NAME"));
   }
   Worker& worker = workers_[name];
   if (worker.session != 0 && worker.state != v1::LOST) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("two workers are named ", name, ": the one registered at ", worker.facts.address(), ":",
-                     worker.port, " is alive, another asks from ", registration.facts().address(), ":",
-                     registration.port(), "; give one of them another name with --name or MPILAUNCH_NAME"));
+    return absl::AlreadyExistsError(absl::StrCat(
+        "two workers are named ", name, ": the one registered at ", worker.facts.address(), ":",
+        worker.port, " is alive, another asks from ", registration.facts().address(), ":",
+        registration.port(), "; give one of them another name with --name or MPILAUNCH_NAME"));
   }
   const uint32_t slots_used = worker.slots_used;  // of jobs that are still being ended here
   worker = Worker{.name = name,
@@ -61,7 +63,8 @@ absl::StatusOr<uint64_t> Registry::Register(const std::string& name, const v1::R
 
 bool Registry::End(const std::string& name, uint64_t session, bool on_purpose, absl::Time now) {
   auto it = workers_.find(name);
-  if (it == workers_.end() || it->second.session != session || it->second.state == v1::LOST) return false;
+  if (it == workers_.end() || it->second.session != session || it->second.state == v1::LOST)
+    return false;
   it->second.state = v1::LOST;
   it->second.since = now;
   if (on_purpose && it->second.slots_used == 0) {
@@ -105,7 +108,8 @@ std::vector<WorkerSlots> Registry::Ready() const {
 
 void Registry::Take(const std::vector<RankBlock>& blocks) {
   for (const RankBlock& block : blocks) {
-    if (auto it = workers_.find(block.worker); it != workers_.end()) it->second.slots_used += block.ranks;
+    if (auto it = workers_.find(block.worker); it != workers_.end())
+      it->second.slots_used += block.ranks;
   }
 }
 

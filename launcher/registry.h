@@ -22,7 +22,7 @@ struct Worker {
   uint16_t port = 0;
   uint64_t session = 0;  // tells two lives of one name apart
   uint32_t slots_used = 0;
-  absl::Time since;      // registered, or lost
+  absl::Time since;  // registered, or lost
 };
 
 class Registry {
@@ -30,12 +30,15 @@ class Registry {
   // `own_host_name`: mpirun starts a host of its own name locally, so no worker may have it.
   explicit Registry(std::string own_host_name) : own_host_name_(std::move(own_host_name)) {}
 
-  // Returns the session's number. ALREADY_EXISTS: a READY worker has the name (says both addresses).
-  // FAILED_PRECONDITION: the frontend's own host name. INVALID_ARGUMENT: facts out of range.
-  absl::StatusOr<uint64_t> Register(const std::string& name, const v1::Registration& registration, absl::Time now);
+  // Returns the session's number. ALREADY_EXISTS: a READY worker has the name (says both
+  // addresses). FAILED_PRECONDITION: the frontend's own host name. INVALID_ARGUMENT: facts out of
+  // range.
+  absl::StatusOr<uint64_t> Register(const std::string& name, const v1::Registration& registration,
+                                    absl::Time now);
 
-  // The session ended. Ignored unless it is the worker's current one (then true). On purpose: forgotten;
-  // otherwise the worker stays listed as LOST until it comes back or a newer loss needs its place.
+  // The session ended. Ignored unless it is the worker's current one (then true). On purpose:
+  // forgotten; otherwise the worker stays listed as LOST until it comes back or a newer loss needs
+  // its place.
   bool End(const std::string& name, uint64_t session, bool on_purpose, absl::Time now);
 
   const Worker* Find(const std::string& name) const;  // nullptr: unknown

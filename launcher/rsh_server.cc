@@ -34,7 +34,8 @@ absl::StatusOr<RshRequest> ReceiveRequest(int fd) {
   RshFrame frame;
   for (;;) {
     const RshFrameDecoder::Result result = decoder.Next(&frame);
-    if (result == RshFrameDecoder::Result::kCorrupt) return absl::InvalidArgumentError(decoder.error());
+    if (result == RshFrameDecoder::Result::kCorrupt)
+      return absl::InvalidArgumentError(decoder.error());
     if (result == RshFrameDecoder::Result::kFrame) break;
     char buffer[16384];
     const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
@@ -51,15 +52,16 @@ absl::StatusOr<RshRequest> ReceiveRequest(int fd) {
 }
 
 // Runs the command on the worker and relays its output. The exit code, or why there is none.
-absl::StatusOr<int> Relay(v1::Process::Stub& agent, grpc::ClientContext& context, const RshRequest& request,
-                          JobRun& job, int fd) {
+absl::StatusOr<int> Relay(v1::Process::Stub& agent, grpc::ClientContext& context,
+                          const RshRequest& request, JobRun& job, int fd) {
   auto stream = agent.Exec(&context);
   v1::ExecRequest start;
   start.mutable_start()->set_job(request.job);
   start.mutable_start()->set_command(request.command);
   stream->Write(start);
   v1::ExecEvent event;
-  absl::StatusOr<int> code = absl::UnavailableError("the agent ended the call without an exit code");
+  absl::StatusOr<int> code =
+      absl::UnavailableError("the agent ended the call without an exit code");
   while (stream->Read(&event)) {
     if (event.kind_case() == v1::ExecEvent::kStartedPid) {
       job.DaemonStarted();
@@ -77,12 +79,15 @@ absl::StatusOr<int> Relay(v1::Process::Stub& agent, grpc::ClientContext& context
 
 absl::StatusOr<int> RunOnWorker(const RshRequest& request, JobManager& jobs, int fd) {
   const std::shared_ptr<JobRun> job = jobs.Find(request.job);
-  if (job == nullptr) return absl::NotFoundError(absl::StrCat("job ", request.job, " does not run here"));
-  MPILAUNCH_ASSIGN_OR_RETURN(const std::shared_ptr<WorkerClient> worker, job->FindWorker(request.host));
+  if (job == nullptr)
+    return absl::NotFoundError(absl::StrCat("job ", request.job, " does not run here"));
+  MPILAUNCH_ASSIGN_OR_RETURN(const std::shared_ptr<WorkerClient> worker,
+                             job->FindWorker(request.host));
   grpc::ClientContext context;
   if (!job->DaemonStarting(&context)) return absl::CancelledError("the job is ending");
   const absl::StatusOr<int> code = Relay(*worker->process, context, request, *job, fd);
-  const absl::Status status = Annotate(code.status(), absl::StrCat("starting Open MPI's daemon on worker ", worker->name));
+  const absl::Status status =
+      Annotate(code.status(), absl::StrCat("starting Open MPI's daemon on worker ", worker->name));
   job->DaemonEnded(&context, status);
   if (!status.ok()) return status;
   return code;
@@ -90,9 +95,11 @@ absl::StatusOr<int> RunOnWorker(const RshRequest& request, JobManager& jobs, int
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RshServer>> RshServer::Start(const std::string& socket_path, JobManager* jobs) {
+absl::StatusOr<std::unique_ptr<RshServer>> RshServer::Start(const std::string& socket_path,
+                                                            JobManager* jobs) {
   std::unique_ptr<RshServer> server(new RshServer(jobs));
-  MPILAUNCH_ASSIGN_OR_RETURN(server->listener_, UnixListener::Start(socket_path, [self = server.get()](UniqueFd fd) {
+  MPILAUNCH_ASSIGN_OR_RETURN(server->listener_,
+                             UnixListener::Start(socket_path, [self = server.get()](UniqueFd fd) {
                                self->OnConnection(std::move(fd));
                              }));
   return server;
@@ -110,8 +117,8 @@ void RshServer::OnConnection(UniqueFd connection) {
   }
   std::thread([this, connection = std::move(connection)]() mutable {
     absl::StatusOr<RshRequest> request = ReceiveRequest(connection.get());
-    const absl::StatusOr<int> code =
-        request.ok() ? RunOnWorker(*request, *jobs_, connection.get()) : absl::StatusOr<int>(request.status());
+    const absl::StatusOr<int> code = request.ok() ? RunOnWorker(*request, *jobs_, connection.get())
+                                                  : absl::StatusOr<int>(request.status());
     RshExit exit;
     exit.code = code.ok() ? *code : kRshFailed;
     if (!code.ok()) exit.reason = std::string(code.status().message());

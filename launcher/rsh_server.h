@@ -1,5 +1,5 @@
-// Where mpirun's remote starts arrive: each mpilaunch-rsh hands over a host and a command, and gets back
-// what the agent of that worker makes of it.
+// Where mpirun's remote starts arrive: each mpilaunch-rsh hands over a host and a command, and gets
+// back what the agent of that worker makes of it.
 #ifndef MPILAUNCH_LAUNCHER_RSH_SERVER_H_
 #define MPILAUNCH_LAUNCHER_RSH_SERVER_H_
 
@@ -17,7 +17,8 @@ namespace mpilaunch {
 class RshServer {
  public:
   // `jobs` outlives the server.
-  static absl::StatusOr<std::unique_ptr<RshServer>> Start(const std::string& socket_path, JobManager* jobs);
+  static absl::StatusOr<std::unique_ptr<RshServer>> Start(const std::string& socket_path,
+                                                          JobManager* jobs);
   // Waits for the connections; the jobs must have ended before, and with them the commands.
   ~RshServer();
 

@@ -28,10 +28,13 @@ constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
 constexpr absl::Duration kPushTimeout = absl::Minutes(30);
 constexpr int kExitBrokenPipe = 128 + 13;
 
-void PrintNotice(absl::string_view text) { std::fprintf(stderr, "mpilaunch: %s\n", std::string(text).c_str()); }
+void PrintNotice(absl::string_view text) {
+  std::fprintf(stderr, "mpilaunch: %s\n", std::string(text).c_str());
+}
 
 void PrintPhase(const std::string& name, absl::Time at, absl::Time started) {
-  PrintNotice(absl::StrFormat("phase %s +%.1f ms @%d", name, absl::ToDoubleMilliseconds(at - started), absl::ToUnixNanos(at)));
+  PrintNotice(absl::StrFormat("phase %s +%.1f ms @%d", name,
+                              absl::ToDoubleMilliseconds(at - started), absl::ToUnixNanos(at)));
 }
 
 // False: nobody reads there any more.
@@ -45,7 +48,8 @@ bool WriteAll(int fd, absl::string_view bytes) {
   return true;
 }
 
-absl::Status BringToFrontend(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program) {
+absl::Status BringToFrontend(const std::shared_ptr<grpc::Channel>& channel,
+                             const LocalProgram& program) {
   auto stub = v1::Blob::NewStub(channel);
   v1::FindMissingRequest request;
   request.add_digests()->set_sha256(program.digest.sha256);
@@ -101,7 +105,8 @@ class EventPrinter {
 
 absl::StatusOr<LocalProgram> FindLocalProgram(const std::string& typed) {
   const char* path = std::getenv("PATH");
-  MPILAUNCH_ASSIGN_OR_RETURN(std::string found, FindProgram(typed, absl::StrCat(".:", path == nullptr ? "" : path)));
+  MPILAUNCH_ASSIGN_OR_RETURN(std::string found,
+                             FindProgram(typed, absl::StrCat(".:", path == nullptr ? "" : path)));
   MPILAUNCH_ASSIGN_OR_RETURN(FileDigest digest, HashFile(found));
   std::string name = std::filesystem::path(found).filename();
   return LocalProgram{std::move(found), std::move(name), std::move(digest)};
@@ -125,7 +130,8 @@ absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalPr
     } else if (value != nullptr) {
       entry->set_value(value);
     } else {
-      return absl::NotFoundError(absl::StrCat("-x ", text, ": this variable is not set here (give a value: -x ", text, "=VALUE)"));
+      return absl::NotFoundError(absl::StrCat(
+          "-x ", text, ": this variable is not set here (give a value: -x ", text, "=VALUE)"));
     }
   }
   for (const auto& [key, value] : command.mca) {
@@ -144,8 +150,8 @@ absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalPr
   return spec;
 }
 
-int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program, const v1::JobSpec& spec,
-           absl::Time started) {
+int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program,
+           const v1::JobSpec& spec, absl::Time started) {
   if (spec.verbose()) PrintPhase("hash", absl::Now(), started);
   if (absl::Status status = BringToFrontend(channel, program); !status.ok()) {
     PrintNotice(Annotate(status, "bringing the program to the frontend").message());
@@ -178,9 +184,10 @@ int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& pr
     if (spec.verbose()) PrintPhase("exit", absl::Now(), started);
     return event.exit().code();
   }
-  PrintNotice(absl::IsUnavailable(status) || status.ok()
-                  ? absl::StrCat("the frontend went away while the job was there (", status.message(), ")")
-                  : std::string(status.message()));
+  PrintNotice(
+      absl::IsUnavailable(status) || status.ok()
+          ? absl::StrCat("the frontend went away while the job was there (", status.message(), ")")
+          : std::string(status.message()));
   return kExitOwnFailure;
 }
 

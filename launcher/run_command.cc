@@ -51,7 +51,8 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> StartLocalCluster(const RunCommand
   return LocalCluster::Start(options);
 }
 
-int Run(const CommandLine& line, const RunCommand& command, const std::vector<std::string>& words, absl::Time started) {
+int Run(const CommandLine& line, const RunCommand& command, const std::vector<std::string>& words,
+        absl::Time started) {
   const absl::StatusOr<LocalProgram> program = FindLocalProgram(command.program);
   if (!program.ok()) return Report(program.status(), ProgramErrorCode(program.status()));
   absl::StatusOr<v1::JobSpec> spec =
@@ -75,13 +76,17 @@ int Run(const CommandLine& line, const RunCommand& command, const std::vector<st
 }  // namespace
 
 int Execute(const CommandLine& line, const std::vector<std::string>& words, absl::Time started) {
-  if (const auto* run = std::get_if<RunCommand>(&line.command)) return Run(line, *run, words, started);
+  if (const auto* run = std::get_if<RunCommand>(&line.command))
+    return Run(line, *run, words, started);
   const auto channel = ConnectToFrontend(line.socket);
   if (!channel.ok()) return Report(channel.status(), kExitOwnFailure);
   absl::Status status;
-  if (const auto* workers = std::get_if<WorkersCommand>(&line.command)) status = ShowWorkers(*channel, *workers);
-  if (const auto* jobs = std::get_if<JobsCommand>(&line.command)) status = ShowJobs(*channel, *jobs);
-  if (const auto* cancel = std::get_if<CancelCommand>(&line.command)) status = CancelJob(*channel, *cancel);
+  if (const auto* workers = std::get_if<WorkersCommand>(&line.command))
+    status = ShowWorkers(*channel, *workers);
+  if (const auto* jobs = std::get_if<JobsCommand>(&line.command))
+    status = ShowJobs(*channel, *jobs);
+  if (const auto* cancel = std::get_if<CancelCommand>(&line.command))
+    status = CancelJob(*channel, *cancel);
   return status.ok() ? 0 : Report(status, kExitOwnFailure);
 }
 

@@ -28,14 +28,16 @@ absl::Status Combine(const std::vector<WorkerReply<Response>>& replies) {
   return absl::Status(code, absl::StrJoin(messages, "\n"));
 }
 
-absl::StatusOr<WorkerClients> FindThoseMissing(const WorkerClients& workers, const FileDigest& digest) {
+absl::StatusOr<WorkerClients> FindThoseMissing(const WorkerClients& workers,
+                                               const FileDigest& digest) {
   v1::FindMissingRequest request;
   v1::Digest* wanted = request.add_digests();
   wanted->set_sha256(digest.sha256);
   wanted->set_size(digest.size);
   auto replies = CallAll<v1::FindMissingResponse>(
       workers, absl::Now() + kAnswerTimeout,
-      [&](WorkerClient& worker, grpc::ClientContext* context, v1::FindMissingResponse* response, auto done) {
+      [&](WorkerClient& worker, grpc::ClientContext* context, v1::FindMissingResponse* response,
+          auto done) {
         worker.blob->async()->FindMissing(context, &request, response, std::move(done));
       });
   MPILAUNCH_RETURN_IF_ERROR(Combine(replies));
@@ -47,9 +49,11 @@ absl::StatusOr<WorkerClients> FindThoseMissing(const WorkerClients& workers, con
 }
 
 absl::Status PushTo(WorkerClient& worker, const StageJob& job) {
-  const std::string text = absl::StrCat("pushing ", job.request.program(), " (", job.digest.size, " bytes) to ");
-  const absl::Status status = PushBlob(*worker.blob, job.blob_path, job.digest, absl::Now() + kPushTimeout,
-                                       [&](uint64_t) { return !job.cancelled(); });
+  const std::string text =
+      absl::StrCat("pushing ", job.request.program(), " (", job.digest.size, " bytes) to ");
+  const absl::Status status =
+      PushBlob(*worker.blob, job.blob_path, job.digest, absl::Now() + kPushTimeout,
+               [&](uint64_t) { return !job.cancelled(); });
   return Annotate(status, absl::StrCat(text, "worker ", worker.name));
 }
 
@@ -58,15 +62,18 @@ absl::Status PushTo(WorkerClient& worker, const StageJob& job) {
 absl::Status StageOnWorkers(const WorkerClients& workers, const StageJob& job) {
   MPILAUNCH_ASSIGN_OR_RETURN(const WorkerClients missing, FindThoseMissing(workers, job.digest));
   for (size_t i = 0; i < missing.size(); ++i) {
-    if (job.digest.size >= kWorthTelling) job.on_progress(absl::StrCat("pushing ", job.request.program(), " (", job.digest.size, " bytes) to ",
-                                 missing[i]->name, ", ", i + 1, " of ", missing.size()));
+    if (job.digest.size >= kWorthTelling)
+      job.on_progress(absl::StrCat("pushing ", job.request.program(), " (", job.digest.size,
+                                   " bytes) to ", missing[i]->name, ", ", i + 1, " of ",
+                                   missing.size()));
     MPILAUNCH_RETURN_IF_ERROR(PushTo(*missing[i], job));
   }
-  return Combine(CallAll<v1::StageResponse>(
-      workers, absl::Now() + kAnswerTimeout,
-      [&](WorkerClient& worker, grpc::ClientContext* context, v1::StageResponse* response, auto done) {
-        worker.process->async()->Stage(context, &job.request, response, std::move(done));
-      }));
+  return Combine(CallAll<v1::StageResponse>(workers, absl::Now() + kAnswerTimeout,
+                                            [&](WorkerClient& worker, grpc::ClientContext* context,
+                                                v1::StageResponse* response, auto done) {
+                                              worker.process->async()->Stage(
+                                                  context, &job.request, response, std::move(done));
+                                            }));
 }
 
 }  // namespace mpilaunch

@@ -12,8 +12,8 @@
 namespace mpilaunch {
 
 struct StageJob {
-  v1::StageRequest request;         // the same for every worker
-  std::string blob_path;            // of the program in the frontend's store
+  v1::StageRequest request;  // the same for every worker
+  std::string blob_path;     // of the program in the frontend's store
   FileDigest digest;
   std::function<void(std::string)> on_progress;  // for people; only when something is pushed
   std::function<bool()> cancelled;

@@ -28,7 +28,8 @@ std::string FormatTable(const std::vector<Row>& rows) {
   }
   std::string table;
   for (const Row& row : rows) {
-    for (size_t i = 0; i + 1 < row.size(); ++i) absl::StrAppendFormat(&table, "%-*s  ", widths[i], row[i]);
+    for (size_t i = 0; i + 1 < row.size(); ++i)
+      absl::StrAppendFormat(&table, "%-*s  ", widths[i], row[i]);
     absl::StrAppend(&table, row.back(), "\n");
   }
   return table;
@@ -72,12 +73,15 @@ void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), s
 
 std::string FormatWorkers(const v1::WorkersResponse& workers) {
   if (workers.workers().empty()) return "no worker is registered\n";
-  std::vector<Row> rows = {{"WORKER", "STATE", "USED", "SLOTS", "WHY", "ADDRESS", "ARCH", "GLIBC", "OPEN MPI", "/DEV/SHM"}};
+  std::vector<Row> rows = {{"WORKER", "STATE", "USED", "SLOTS", "WHY", "ADDRESS", "ARCH", "GLIBC",
+                            "OPEN MPI", "/DEV/SHM"}};
   for (const v1::WorkerInfo& worker : workers.workers()) {
     const v1::WorkerFacts& facts = worker.facts();
-    rows.push_back({worker.name(), v1::WorkerState_Name(worker.state()), absl::StrCat(worker.slots_used()),
-                    absl::StrCat(facts.slots()), facts.slots_reason(), facts.address(), facts.architecture(),
-                    OrDash(facts.glibc_version()), OrDash(facts.mpi_version()), FormatBytes(facts.shm_bytes())});
+    rows.push_back({worker.name(), v1::WorkerState_Name(worker.state()),
+                    absl::StrCat(worker.slots_used()), absl::StrCat(facts.slots()),
+                    facts.slots_reason(), facts.address(), facts.architecture(),
+                    OrDash(facts.glibc_version()), OrDash(facts.mpi_version()),
+                    FormatBytes(facts.shm_bytes())});
   }
   return FormatTable(rows);
 }
@@ -115,7 +119,8 @@ std::string FormatJobs(const v1::ListJobsResponse& jobs, absl::Time now) {
     rows.push_back({job.job(), v1::JobState_Name(job.state()), absl::StrCat(job.ranks()),
                     absl::FormatDuration(absl::Trunc(Age(job, now), absl::Milliseconds(100))),
                     ended ? absl::StrCat(job.exit_code()) : "-", OrDash(FormatBlocks(job)),
-                    job.error().empty() ? job.command() : absl::StrCat(job.command(), "  (", job.error(), ")")});
+                    job.error().empty() ? job.command()
+                                        : absl::StrCat(job.command(), "  (", job.error(), ")")});
   }
   return FormatTable(rows);
 }
@@ -128,22 +133,26 @@ std::string FormatJobsJson(const v1::ListJobsResponse& jobs) {
       blocks.push_back({{"worker", block.worker()}, {"ranks", block.ranks()}});
     }
     const bool ended = job.ended_unix_ms() != 0;
-    auto time = [](int64_t unix_ms) { return unix_ms == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(unix_ms); };
-    list.push_back({{"job", job.job()},
-                    {"state", v1::JobState_Name(job.state())},
-                    {"command", job.command()},
-                    {"ranks", job.ranks()},
-                    {"workers", blocks},
-                    {"submitted_unix_ms", job.submitted_unix_ms()},
-                    {"started_unix_ms", time(job.started_unix_ms())},
-                    {"ended_unix_ms", time(job.ended_unix_ms())},
-                    {"exit_code", ended ? nlohmann::ordered_json(job.exit_code()) : nlohmann::ordered_json()},
-                    {"error", job.error()}});
+    auto time = [](int64_t unix_ms) {
+      return unix_ms == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(unix_ms);
+    };
+    list.push_back(
+        {{"job", job.job()},
+         {"state", v1::JobState_Name(job.state())},
+         {"command", job.command()},
+         {"ranks", job.ranks()},
+         {"workers", blocks},
+         {"submitted_unix_ms", job.submitted_unix_ms()},
+         {"started_unix_ms", time(job.started_unix_ms())},
+         {"ended_unix_ms", time(job.ended_unix_ms())},
+         {"exit_code", ended ? nlohmann::ordered_json(job.exit_code()) : nlohmann::ordered_json()},
+         {"error", job.error()}});
   }
   return Dump({{"jobs", list}});
 }
 
-absl::Status ShowWorkers(const std::shared_ptr<grpc::Channel>& channel, const WorkersCommand& command) {
+absl::Status ShowWorkers(const std::shared_ptr<grpc::Channel>& channel,
+                         const WorkersCommand& command) {
   v1::WorkersResponse response;
   MPILAUNCH_RETURN_IF_ERROR(Ask([&](grpc::ClientContext* context) {
     return v1::Job::NewStub(channel)->Workers(context, v1::WorkersRequest(), &response);
@@ -161,11 +170,14 @@ absl::Status ShowJobs(const std::shared_ptr<grpc::Channel>& channel, const JobsC
   return absl::OkStatus();
 }
 
-absl::Status CancelJob(const std::shared_ptr<grpc::Channel>& channel, const CancelCommand& command) {
+absl::Status CancelJob(const std::shared_ptr<grpc::Channel>& channel,
+                       const CancelCommand& command) {
   v1::CancelJobRequest request;
   request.set_job(command.job);
   v1::CancelJobResponse response;
-  return Ask([&](grpc::ClientContext* context) { return v1::Job::NewStub(channel)->Cancel(context, request, &response); });
+  return Ask([&](grpc::ClientContext* context) {
+    return v1::Job::NewStub(channel)->Cancel(context, request, &response);
+  });
 }
 
 }  // namespace mpilaunch

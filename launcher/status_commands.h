@@ -20,7 +20,8 @@ std::string FormatJobs(const v1::ListJobsResponse& jobs, absl::Time now);
 std::string FormatJobsJson(const v1::ListJobsResponse& jobs);
 
 // Ask the frontend and print to stdout.
-absl::Status ShowWorkers(const std::shared_ptr<grpc::Channel>& channel, const WorkersCommand& command);
+absl::Status ShowWorkers(const std::shared_ptr<grpc::Channel>& channel,
+                         const WorkersCommand& command);
 absl::Status ShowJobs(const std::shared_ptr<grpc::Channel>& channel, const JobsCommand& command);
 absl::Status CancelJob(const std::shared_ptr<grpc::Channel>& channel, const CancelCommand& command);
 

@@ -39,8 +39,8 @@ absl::StatusOr<sockaddr_un> UnixSocketAddress(const std::string& path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("socket path longer than ", sizeof(address.sun_path) - 1, " characters: ", path));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "socket path longer than ", sizeof(address.sun_path) - 1, " characters: ", path));
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
@@ -55,12 +55,13 @@ std::string RshSocketPath(const std::string& socket_path) {
   return std::filesystem::path(socket_path).parent_path() / "rsh.sock";
 }
 
-absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Start(const std::string& path,
-                                                                  std::function<void(UniqueFd)> on_connection) {
+absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Start(
+    const std::string& path, std::function<void(UniqueFd)> on_connection) {
   MPILAUNCH_ASSIGN_OR_RETURN(const sockaddr_un address, UnixSocketAddress(path));
   MPILAUNCH_RETURN_IF_ERROR(MakePrivateFolder(std::filesystem::path(path).parent_path()));
   if (SomebodyListens(address)) {
-    return absl::AlreadyExistsError(absl::StrCat("another mpilaunchd listens at ", path, " (--socket names another place)"));
+    return absl::AlreadyExistsError(
+        absl::StrCat("another mpilaunchd listens at ", path, " (--socket names another place)"));
   }
   unlink(path.c_str());
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -95,10 +96,12 @@ void UnixListener::Run() {
     UniqueFd connection(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!connection.valid() && (errno == EMFILE || errno == ENFILE)) {
       LogError("out of file descriptors: raise the limit of open files (ulimit -n) of mpilaunchd");
-      poll(watched, 1, 100);  // the pending connection stays readable: do not spin until one is freed
+      poll(watched, 1,
+           100);  // the pending connection stays readable: do not spin until one is freed
       continue;
     }
-    if (connection.valid() && PeerIsTrusted(connection.get())) on_connection_(std::move(connection));
+    if (connection.valid() && PeerIsTrusted(connection.get()))
+      on_connection_(std::move(connection));
   }
 }
 

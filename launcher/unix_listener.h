@@ -14,7 +14,8 @@
 
 namespace mpilaunch {
 
-// /run/mpilaunch/mpilaunchd.sock for root, else /tmp/mpilaunch-UID/mpilaunchd.sock: the same for daemon and client.
+// /run/mpilaunch/mpilaunchd.sock for root, else /tmp/mpilaunch-UID/mpilaunchd.sock: the same for
+// daemon and client.
 std::string DefaultSocketPath();
 // The rsh agents' socket lies beside the frontend's.
 std::string RshSocketPath(const std::string& socket_path);
@@ -26,12 +27,13 @@ class UnixListener {
  public:
   // `on_connection` runs on the listener's thread for each caller whose uid is ours or 0.
   // ALREADY_EXISTS: somebody listens there. A stale socket file is replaced.
-  static absl::StatusOr<std::unique_ptr<UnixListener>> Start(const std::string& path,
-                                                             std::function<void(UniqueFd)> on_connection);
+  static absl::StatusOr<std::unique_ptr<UnixListener>> Start(
+      const std::string& path, std::function<void(UniqueFd)> on_connection);
   ~UnixListener();  // removes the socket file
 
  private:
-  UnixListener(std::string path, UniqueFd socket, UniqueFd stop, std::function<void(UniqueFd)> on_connection);
+  UnixListener(std::string path, UniqueFd socket, UniqueFd stop,
+               std::function<void(UniqueFd)> on_connection);
   void Run();
 
   const std::string path_;

@@ -10,16 +10,17 @@
 namespace mpilaunch {
 namespace {
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& name, const std::string& address, uint16_t port,
-                                       const TlsIdentity& identity) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& name, const std::string& address,
+                                       uint16_t port, const TlsIdentity& identity) {
   grpc::ChannelArguments arguments = ExpectServer(Role::kWorker, name);
   SetKeepalive(arguments);
-  // Workers may share an address and a port over time; a channel of its own never meets a stale one.
+  // Workers may share an address and a port over time; a channel of its own never meets a stale
+  // one.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   const bool ipv6 = absl::StrContains(address, ":");
-  return grpc::CreateCustomChannel(
-      ipv6 ? absl::StrCat("ipv6:[", address, "]:", port) : absl::StrCat("ipv4:", address, ":", port),
-      MutualChannelCredentials(identity), arguments);
+  return grpc::CreateCustomChannel(ipv6 ? absl::StrCat("ipv6:[", address, "]:", port)
+                                        : absl::StrCat("ipv4:", address, ":", port),
+                                   MutualChannelCredentials(identity), arguments);
 }
 
 }  // namespace

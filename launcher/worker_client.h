@@ -23,7 +23,8 @@ namespace mpilaunch {
 // Thread-safe. Must not be destroyed on a gRPC callback thread (the channel would join it).
 struct WorkerClient {
   // Starts connecting at once, so that the first job finds the channel warm.
-  WorkerClient(std::string worker_name, const std::string& address, uint16_t port, const TlsIdentity& identity);
+  WorkerClient(std::string worker_name, const std::string& address, uint16_t port,
+               const TlsIdentity& identity);
 
   const std::string name;
   const std::shared_ptr<grpc::Channel> channel;
@@ -41,7 +42,8 @@ struct WorkerReply {
 // Calls `start(client, context, response, done)` for every worker at once and returns when all have
 // answered or `deadline` has passed. Replies stand in the order of `workers`.
 template <typename Response, typename Start>
-std::vector<WorkerReply<Response>> CallAll(const WorkerClients& workers, absl::Time deadline, Start start) {
+std::vector<WorkerReply<Response>> CallAll(const WorkerClients& workers, absl::Time deadline,
+                                           Start start) {
   std::vector<WorkerReply<Response>> replies(workers.size());
   std::vector<grpc::ClientContext> contexts(workers.size());
   absl::BlockingCounter pending(static_cast<int>(workers.size()));

@@ -21,6 +21,8 @@ SHARED = "/mnt/bed"
 BUILD = "/mnt/build"
 
 # Process 1 of a host. bash reaps what the host's processes leave behind while it waits in `read`.
+# The home is empty as in a container: a person's ~/.bashrc, which bash reads for every command over
+# ssh, may take longer than all the rest.
 _INIT = r"""
 set -euo pipefail
 name=$1 shared=$2 build=$3
@@ -31,6 +33,7 @@ mount --bind "$shared" /mnt/bed
 mount --bind "$build" /mnt/build
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=0755 tmpfs /run
+mount -t tmpfs -o mode=0700 tmpfs /root
 mount -t tmpfs -o mode=1777,size=64m tmpfs /dev/shm
 mount --bind /mnt/bed/hosts /etc/hosts
 echo ready

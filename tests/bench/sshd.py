@@ -42,9 +42,9 @@ def start(bed):
             (folder / name).chmod(0o600)
         (folder / "sshd_config").write_text(_SERVER)
         (folder / "ssh_config").write_text(_CLIENT)
-        # The person's own ~/.ssh must not steer the run.
-        host.run(["sh", "-c", f"mount --bind {SHARED}/ssh/{host.name} /etc/ssh && mkdir /run/sshd"
-                  " && if [ -d /root/.ssh ]; then mount -t tmpfs tmpfs /root/.ssh; fi"])
+        host.run([
+            "sh", "-c", f"mount --bind {SHARED}/ssh/{host.name} /etc/ssh && mkdir /run/sshd",
+        ])
     for worker in bed.workers:
         bed.start_daemon(worker, ["/usr/sbin/sshd", "-D", "-e"], f"sshd-{worker.name}.log")
     for worker in bed.workers:

@@ -81,8 +81,9 @@ TEST(Membership, SecondWorkerOfOneNameIsRefusedNamingBoth) {
   ProcessCluster cluster;
   cluster.StartFrontend();
   ASSERT_TRUE(cluster.StartAgent("twin").AwaitOutput(kRegistered));
-  Command second({absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunch-agent"), "--frontend", "127.0.0.1", "--listen", "127.0.0.1",
-                  "--name", "twin", "--join-bundle", cluster.bundle(), "--job-root", cluster.folder() + "/other"});
+  Command second({absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunch-agent"), "--frontend", "127.0.0.1",
+                  "--listen", "127.0.0.1", "--name", "twin", "--join-bundle", cluster.bundle(),
+                  "--job-root", cluster.folder() + "/other"});
   EXPECT_TRUE(second.AwaitOutput("two workers are named twin"));
   // The first one leaves: the name is free.
   cluster.agent("twin").Signal(SIGTERM);
@@ -193,9 +194,10 @@ TEST(Membership, TokensNeverReachTheLogs) {
 TEST(Membership, SecondFrontendOnTheSameSocketIsRefused) {
   ProcessCluster cluster;
   cluster.StartFrontend();
-  const CommandResult second =
-      RunCommand({absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunchd"), "--listen", "127.0.0.1", "--control-port", "0", "--enrol-port",
-                  "0", "--state-dir", cluster.folder() + "/state2", "--socket", cluster.folder() + "/run/mpilaunchd.sock"});
+  const CommandResult second = RunCommand(
+      {absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunchd"), "--listen", "127.0.0.1", "--control-port",
+       "0", "--enrol-port", "0", "--state-dir", cluster.folder() + "/state2", "--socket",
+       cluster.folder() + "/run/mpilaunchd.sock"});
   EXPECT_EQ(second.code, 1);
   EXPECT_THAT(second.err, HasSubstr("another mpilaunchd"));
 }

@@ -21,14 +21,17 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
-std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(text, '\n', absl::SkipEmpty()); }
+std::vector<std::string> Lines(const std::string& text) {
+  return absl::StrSplit(text, '\n', absl::SkipEmpty());
+}
 
 class Launch : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { cluster_ = std::make_unique<MpiCluster>(2, 4); }
   static void TearDownTestSuite() { cluster_.reset(); }
 
-  static CommandResult Mpilaunch(const std::vector<std::string>& arguments, Command::Options options = {}) {
+  static CommandResult Mpilaunch(const std::vector<std::string>& arguments,
+                                 Command::Options options = {}) {
     return cluster_->Mpilaunch(arguments, std::move(options));
   }
   static std::string Path(const std::string& name) { return cluster_->folder() + "/" + name; }
@@ -42,7 +45,8 @@ TEST_F(Launch, EightRanksInEvenBlocks) {
   EXPECT_EQ(result.code, 0) << result.err;
   std::vector<std::string> expected;
   for (int rank = 0; rank < 8; ++rank) {
-    expected.push_back(absl::StrCat("Hello world! I am process number: ", rank, " on host ", rank < 4 ? "w1" : "w2"));
+    expected.push_back(absl::StrCat("Hello world! I am process number: ", rank, " on host ",
+                                    rank < 4 ? "w1" : "w2"));
   }
   EXPECT_THAT(Lines(result.out), ::testing::UnorderedElementsAreArray(expected));
   EXPECT_THAT(result.err, IsEmpty());
@@ -60,8 +64,9 @@ TEST_F(Launch, PackFillsOneWorkerFirst) {
 }
 
 TEST_F(Launch, ArgumentsReachTheProgramUnchanged) {
-  EXPECT_THAT(Lines(Mpilaunch({"-n", "1", "probe", "args", "a b", "", "-n", "$HOME", "\"q\"", "--"}).out),
-              ElementsAre("[a b]", "[]", "[-n]", "[$HOME]", "[\"q\"]", "[--]"));
+  EXPECT_THAT(
+      Lines(Mpilaunch({"-n", "1", "probe", "args", "a b", "", "-n", "$HOME", "\"q\"", "--"}).out),
+      ElementsAre("[a b]", "[]", "[-n]", "[$HOME]", "[\"q\"]", "[--]"));
   EXPECT_THAT(Lines(Mpilaunch({"probe", "-n", "1", "--", "args", "-v"}).out), ElementsAre("[-v]"));
 }
 
@@ -91,8 +96,10 @@ TEST_F(Launch, EnvironmentIsPassed) {
   options.environment = {"FROM_HERE=a b;c=d", "NOT_PASSED=1"};
   EXPECT_THAT(Mpilaunch({"-n", "2", "-x", "FROM_HERE", "probe", "env", "FROM_HERE"}, options).out,
               HasSubstr("rank 1 FROM_HERE=a b;c=d"));
-  EXPECT_THAT(Mpilaunch({"-n", "1", "-x", "GIVEN=x=y z", "probe", "env", "GIVEN"}).out, HasSubstr("GIVEN=x=y z"));
-  EXPECT_THAT(Mpilaunch({"-n", "1", "probe", "env", "NOT_PASSED"}, options).out, HasSubstr("(unset)"));
+  EXPECT_THAT(Mpilaunch({"-n", "1", "-x", "GIVEN=x=y z", "probe", "env", "GIVEN"}).out,
+              HasSubstr("GIVEN=x=y z"));
+  EXPECT_THAT(Mpilaunch({"-n", "1", "probe", "env", "NOT_PASSED"}, options).out,
+              HasSubstr("(unset)"));
 }
 
 TEST_F(Launch, AgentsSettingsStayOutOfTheRanks) {
@@ -104,11 +111,13 @@ TEST_F(Launch, AgentsSettingsStayOutOfTheRanks) {
 TEST_F(Launch, RanksStartInTheJobsOwnDirectory) {
   const CommandResult result = Mpilaunch({"probe", "-n", "2", "where"});
   EXPECT_THAT(result.out, HasSubstr("/work uid")) << result.err;
-  EXPECT_THAT(Mpilaunch({"-n", "2", "--wdir", "/usr", "probe", "where"}).out, HasSubstr("folder /usr uid"));
+  EXPECT_THAT(Mpilaunch({"-n", "2", "--wdir", "/usr", "probe", "where"}).out,
+              HasSubstr("folder /usr uid"));
 }
 
 TEST_F(Launch, WorkingDirectoryMissingOnAWorker) {
-  const CommandResult result = Mpilaunch({"-n", "2", "--wdir", "/no/such/folder", "probe", "where"});
+  const CommandResult result =
+      Mpilaunch({"-n", "2", "--wdir", "/no/such/folder", "probe", "where"});
   EXPECT_EQ(result.code, 125);
   EXPECT_THAT(result.err, HasSubstr("/no/such/folder"));
   EXPECT_THAT(result.err, HasSubstr("w1"));
@@ -129,7 +138,8 @@ TEST_F(Launch, TagOutputNamesTheRank) {
 }
 
 TEST_F(Launch, McaParametersWinOverOurs) {
-  const CommandResult result = Mpilaunch({"-n", "2", "-v", "--mca", "btl", "self,tcp", "probe", "env", "OMPI_MCA_btl"});
+  const CommandResult result =
+      Mpilaunch({"-n", "2", "-v", "--mca", "btl", "self,tcp", "probe", "env", "OMPI_MCA_btl"});
   EXPECT_THAT(result.out, HasSubstr("OMPI_MCA_btl=self,tcp")) << result.err;
 }
 
@@ -156,9 +166,10 @@ TEST_F(Launch, ProgramIsADirectory) {
 }
 
 TEST_F(Launch, ProgramOfAnotherArchitecture) {
-  std::filesystem::copy_file(Path("hello"), Path("foreign"), std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(Path("hello"), Path("foreign"),
+                             std::filesystem::copy_options::overwrite_existing);
   std::fstream file(Path("foreign"), std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(18);  // e_machine
+  file.seekp(18);             // e_machine
   file.write("\xb7\x00", 2);  // aarch64
   file.close();
   const CommandResult result = Mpilaunch({"foreign", "-n", "2"});
@@ -178,8 +189,12 @@ TEST_F(Launch, ScriptWithoutInterpreterOnAWorker) {
 TEST_F(Launch, SharedLibraryMissingOnAWorkerIsNamedBeforeMpirun) {
   std::ofstream(Path("lib.c")) << "int f(void) { return 0; }\n";
   std::ofstream(Path("main.c")) << "int f(void); int main(void) { return f(); }\n";
-  ASSERT_EQ(RunCommand({"gcc", "-shared", "-fPIC", "-o", Path("libabsent.so"), Path("lib.c")}).code, 0);
-  ASSERT_EQ(RunCommand({"gcc", "-o", Path("needy"), Path("main.c"), "-L" + cluster_->folder(), "-labsent"}).code, 0);
+  ASSERT_EQ(RunCommand({"gcc", "-shared", "-fPIC", "-o", Path("libabsent.so"), Path("lib.c")}).code,
+            0);
+  ASSERT_EQ(RunCommand(
+                {"gcc", "-o", Path("needy"), Path("main.c"), "-L" + cluster_->folder(), "-labsent"})
+                .code,
+            0);
   std::filesystem::remove(Path("libabsent.so"));
   const CommandResult result = Mpilaunch({"-n", "2", "-v", "./needy"});
   EXPECT_EQ(result.code, 125);
@@ -281,7 +296,8 @@ TEST_F(Launch, JobsWaitInOrderSayingSo) {
   ASSERT_TRUE(first->AwaitOutput("rank 7 sleeps"));
   auto second = cluster_->Start({"hello", "-n", "8"});
   ASSERT_TRUE(second->AwaitOutput("waits"));
-  auto third = cluster_->Start({"hello", "-n", "1"});  // would never fit before the second: all slots are taken
+  auto third = cluster_->Start(
+      {"hello", "-n", "1"});  // would never fit before the second: all slots are taken
   ASSERT_TRUE(third->AwaitOutput("waits"));
   EXPECT_THAT(Mpilaunch({"jobs"}).out, HasSubstr("QUEUED"));
   first->Signal(SIGINT);
@@ -296,7 +312,8 @@ TEST_F(Launch, CancelEndsARunningAndAQueuedJob) {
   auto queued = cluster_->Start({"-v", "-n", "8", "hello"});
   ASSERT_TRUE(queued->AwaitOutput("waits"));
   for (const std::string& line : Lines(Mpilaunch({"jobs"}).out)) {
-    if (line.find("QUEUED") == std::string::npos && line.find("RUNNING") == std::string::npos) continue;
+    if (line.find("QUEUED") == std::string::npos && line.find("RUNNING") == std::string::npos)
+      continue;
     const std::string job = line.substr(0, line.find(' '));
     EXPECT_EQ(Mpilaunch({"cancel", job}).code, 0);
   }

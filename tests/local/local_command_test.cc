@@ -25,7 +25,8 @@ size_t CountLines(const std::string& text) {
 
 std::set<std::string> EntriesOf(const std::string& folder) {
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.insert(entry.path().filename());
   return names;
 }
 
@@ -45,7 +46,8 @@ class LocalCommand : public ::testing::Test {
 };
 
 TEST_F(LocalCommand, EightRanksOnTwoWorkers) {
-  const CommandResult result = RunCommand({Mpilaunch(), "--local=2", "hello", "-n", "8"}, InFolder());
+  const CommandResult result =
+      RunCommand({Mpilaunch(), "--local=2", "hello", "-n", "8"}, InFolder());
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(CountLines(result.out), 8u);
   EXPECT_THAT(result.out, HasSubstr("process number: 3 on host w1"));
@@ -59,10 +61,11 @@ TEST_F(LocalCommand, OrdinaryUserNeedsNoRights) {
   for (const char* program : {"mpilaunch", "mpilaunchd", "mpilaunch-agent", "mpilaunch-rsh"}) {
     std::filesystem::copy_file(absl::StrCat(MPILAUNCH_BIN_DIR, "/", program), folder_ / program);
   }
-  const CommandResult result = RunCommand(
-      {"setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups", "--inh-caps=-all", "env", "-u", "HOME",
-       folder_ / "mpilaunch", "--local=2", folder_ / "probe", "-n", "4", "where"},
-      InFolder());
+  const CommandResult result =
+      RunCommand({"setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups",
+                  "--inh-caps=-all", "env", "-u", "HOME", folder_ / "mpilaunch", "--local=2",
+                  folder_ / "probe", "-n", "4", "where"},
+                 InFolder());
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("rank 3 of 4 host w2"));
   EXPECT_THAT(result.out, HasSubstr("uid 12345"));
@@ -77,7 +80,8 @@ TEST_F(LocalCommand, NothingIsLeftAfterSigkill) {
   command.Signal(SIGKILL);
   EXPECT_EQ(command.Finish().code, 137);
   EXPECT_THAT(MpiCluster::FindProcesses("probe"), IsEmpty());
-  for (const std::string& name : EntriesOf("/dev/shm")) EXPECT_TRUE(shared_memory.count(name) != 0) << name;
+  for (const std::string& name : EntriesOf("/dev/shm"))
+    EXPECT_TRUE(shared_memory.count(name) != 0) << name;
   for (const std::string& name : EntriesOf("/tmp")) {
     if (name.find("mpilaunch") == 0 || name.find("ompi") == 0) {
       EXPECT_TRUE(temporary_files.count(name) != 0 || name.find("mpilaunch-test-") == 0) << name;
@@ -86,7 +90,8 @@ TEST_F(LocalCommand, NothingIsLeftAfterSigkill) {
 }
 
 TEST_F(LocalCommand, ExitCodeAndSignals) {
-  EXPECT_EQ(RunCommand({Mpilaunch(), "--local=2", "probe", "-n", "2", "exit", "7"}, InFolder()).code, 7);
+  EXPECT_EQ(
+      RunCommand({Mpilaunch(), "--local=2", "probe", "-n", "2", "exit", "7"}, InFolder()).code, 7);
   Command command({Mpilaunch(), "--local=1", "probe", "-n", "2", "sleep", "1000"}, InFolder());
   ASSERT_TRUE(command.AwaitOutput("rank 1 sleeps"));
   command.Signal(SIGINT);
@@ -99,9 +104,11 @@ class ManyWorkers : public LocalCommand, public ::testing::WithParamInterface<in
 TEST_P(ManyWorkers, RunWithoutHanging) {
   const std::string workers = absl::StrCat(GetParam());
   const CommandResult plain =
-      RunCommand({Mpilaunch(), "--local=" + workers, "-n", workers, "--oversubscribe", "/bin/true"}, InFolder());
+      RunCommand({Mpilaunch(), "--local=" + workers, "-n", workers, "--oversubscribe", "/bin/true"},
+                 InFolder());
   EXPECT_EQ(plain.code, 0) << plain.err;
-  const CommandResult mpi = RunCommand({Mpilaunch(), "--local=" + workers, "-n", workers, "hello"}, InFolder());
+  const CommandResult mpi =
+      RunCommand({Mpilaunch(), "--local=" + workers, "-n", workers, "hello"}, InFolder());
   EXPECT_EQ(mpi.code, 0) << mpi.err;
   EXPECT_EQ(CountLines(mpi.out), static_cast<size_t>(GetParam()));
 }
@@ -136,7 +143,8 @@ TEST_F(WorkerLost, WhileRunning) {
 
 TEST_F(WorkerLost, WhileQueuedItIsNotCountedOn) {
   MpiCluster cluster(2, 2);
-  auto running = cluster.Start({"--map", "pack", "-n", "2", "probe", "sleep", "1000"});  // all of w1
+  auto running =
+      cluster.Start({"--map", "pack", "-n", "2", "probe", "sleep", "1000"});  // all of w1
   ASSERT_TRUE(running->AwaitOutput("rank 1 sleeps"));
   auto queued = cluster.Start({"hello", "-n", "4"});
   ASSERT_TRUE(queued->AwaitOutput("waits"));

@@ -26,9 +26,10 @@ static void exchange(void) {
   double* sum = malloc(kCount * sizeof(double));
   for (int i = 0; i < kCount; ++i) data[i] = rank + 1;
   MPI_Allreduce(data, sum, kCount, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-  MPI_Sendrecv_replace(data, kCount, MPI_DOUBLE, (rank + 1) % size, 0, (rank + size - 1) % size, 0, MPI_COMM_WORLD,
-                       MPI_STATUS_IGNORE);
-  const int good = sum[kCount - 1] == size * (size + 1) / 2.0 && data[0] == (rank + size - 1) % size + 1;
+  MPI_Sendrecv_replace(data, kCount, MPI_DOUBLE, (rank + 1) % size, 0, (rank + size - 1) % size, 0,
+                       MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  const int good =
+      sum[kCount - 1] == size * (size + 1) / 2.0 && data[0] == (rank + size - 1) % size + 1;
   int all_good;
   MPI_Reduce(&good, &all_good, 1, MPI_INT, MPI_LAND, 0, MPI_COMM_WORLD);
   if (rank == 0) printf("exchange of %d ranks %s\n", size, all_good ? "good" : "BAD");
@@ -53,17 +54,20 @@ int main(int argc, char** argv) {
   if (!strcmp(verb, "segv") && rank == size - 1) raise(SIGSEGV);
   if (!strcmp(verb, "stdin")) print_stdin();
   if (!strcmp(verb, "exchange")) exchange();
-  if (!strcmp(verb, "env")) printf("rank %d %s=%s\n", rank, argument, getenv(argument) ? getenv(argument) : "(unset)");
+  if (!strcmp(verb, "env"))
+    printf("rank %d %s=%s\n", rank, argument, getenv(argument) ? getenv(argument) : "(unset)");
   if (!strcmp(verb, "args")) {
     for (int i = 2; i < argc && rank == 0; ++i) printf("[%s]\n", argv[i]);
   }
   if (!strcmp(verb, "where")) {
     char host[256], folder[4096];
     gethostname(host, sizeof(host));
-    printf("rank %d of %d host %s folder %s uid %d\n", rank, size, host, getcwd(folder, sizeof(folder)), (int)getuid());
+    printf("rank %d of %d host %s folder %s uid %d\n", rank, size, host,
+           getcwd(folder, sizeof(folder)), (int)getuid());
   }
   if (!strcmp(verb, "output")) {
-    for (long i = 0; i < atol(argument); ++i) printf("rank %d line %ld of some length to fill pipes and queues\n", rank, i);
+    for (long i = 0; i < atol(argument); ++i)
+      printf("rank %d line %ld of some length to fill pipes and queues\n", rank, i);
   }
   if (!strcmp(verb, "sleep")) {
     printf("rank %d sleeps\n", rank);

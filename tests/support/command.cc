@@ -25,7 +25,8 @@ std::pair<UniqueFd, UniqueFd> Pipe() {
 }
 
 // Only async-signal-safe calls: the test may have threads.
-[[noreturn]] void BecomeChild(char** argv, char** environment, const char* folder, int in, int out, int err) {
+[[noreturn]] void BecomeChild(char** argv, char** environment, const char* folder, int in, int out,
+                              int err) {
   dup2(in, 0);
   dup2(out, 1);
   dup2(err, 2);
@@ -63,8 +64,9 @@ Command::Command(const std::vector<std::string>& argv, const Options& options)
   std::vector<char*> environment_pointers = Pointers(environment);
   pid_ = fork();
   if (pid_ == 0) {
-    BecomeChild(argv_pointers.data(), environment_pointers.data(), options.working_directory.c_str(), child_in.get(),
-                child_out.get(), child_err.get());
+    BecomeChild(argv_pointers.data(), environment_pointers.data(),
+                options.working_directory.c_str(), child_in.get(), child_out.get(),
+                child_err.get());
   }
   EXPECT_GT(pid_, 0) << absl::StrJoin(argv, " ");
   in_ = std::move(in);
@@ -83,7 +85,9 @@ Command::~Command() {
 void Command::Signal(int signal) { kill(pid_, signal); }
 
 bool Command::ReadSome(absl::Time deadline) {
-  pollfd watched[] = {{out_.get(), POLLIN, 0}, {err_.get(), POLLIN, 0}, {input_.empty() ? -1 : in_.get(), POLLOUT, 0}};
+  pollfd watched[] = {{out_.get(), POLLIN, 0},
+                      {err_.get(), POLLIN, 0},
+                      {input_.empty() ? -1 : in_.get(), POLLOUT, 0}};
   const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
   if (left <= 0 || (!out_.valid() && !err_.valid())) return false;
   poll(watched, 3, static_cast<int>(left));
@@ -107,7 +111,9 @@ bool Command::ReadSome(absl::Time deadline) {
 }
 
 bool Command::AwaitOutput(const std::string& text) {
-  auto seen = [&] { return absl::StrContains(result_.out, text) || absl::StrContains(result_.err, text); };
+  auto seen = [&] {
+    return absl::StrContains(result_.out, text) || absl::StrContains(result_.err, text);
+  };
   while (!seen() && ReadSome(deadline_)) {
   }
   return seen();
@@ -117,7 +123,8 @@ CommandResult Command::Finish() {
   while (ReadSome(deadline_)) {
   }
   if (absl::Now() >= deadline_) {
-    ADD_FAILURE() << "still running after " << kPatience << "; stdout: " << result_.out << "; stderr: " << result_.err;
+    ADD_FAILURE() << "still running after " << kPatience << "; stdout: " << result_.out
+                  << "; stderr: " << result_.err;
     kill(pid_, SIGKILL);
   }
   int status = 0;

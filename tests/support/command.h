@@ -24,8 +24,8 @@ class Command {
   struct Options {
     std::vector<std::string> environment;  // added to ours
     std::string working_directory;
-    std::string input;                     // all of its stdin; ignored with keep_stdin_open
-    bool keep_stdin_open = false;          // nothing comes, and no end of file either
+    std::string input;             // all of its stdin; ignored with keep_stdin_open
+    bool keep_stdin_open = false;  // nothing comes, and no end of file either
   };
   // Starts it; the test fails when that is impossible.
   Command(const std::vector<std::string>& argv, const Options& options);
@@ -52,7 +52,8 @@ class Command {
   CommandResult result_;
 };
 
-CommandResult RunCommand(const std::vector<std::string>& argv, const Command::Options& options = {});
+CommandResult RunCommand(const std::vector<std::string>& argv,
+                         const Command::Options& options = {});
 
 }  // namespace mpilaunch::testing
 

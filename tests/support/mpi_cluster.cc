@@ -29,8 +29,10 @@ std::string HostOf(const std::string& pid) {
 
 }  // namespace
 
-void CompileMpi(const std::string& source, const std::string& output, const std::vector<std::string>& flags) {
-  std::vector<std::string> argv = {"mpicc", "-O1", "-o", output, absl::StrCat(MPILAUNCH_SOURCE_DIR, "/", source)};
+void CompileMpi(const std::string& source, const std::string& output,
+                const std::vector<std::string>& flags) {
+  std::vector<std::string> argv = {"mpicc", "-O1", "-o", output,
+                                   absl::StrCat(MPILAUNCH_SOURCE_DIR, "/", source)};
   argv.insert(argv.end(), flags.begin(), flags.end());
   const CommandResult result = RunCommand(argv);
   ASSERT_EQ(result.code, 0) << result.err;
@@ -48,12 +50,15 @@ MpiCluster::MpiCluster(int workers, uint32_t slots_per_worker) {
   if (!cluster.ok()) return;
   cluster_ = *std::move(cluster);
   // The path goes through a descriptor of this process: name the process for our children.
-  socket_ = absl::StrCat("/proc/", getpid(), absl::StripPrefix(cluster_->socket_path(), "/proc/self"));
-  const CommandResult ready = Mpilaunch({"-n", absl::StrCat(slots_per_worker * workers), "--wait", "60", "/bin/true"});
+  socket_ =
+      absl::StrCat("/proc/", getpid(), absl::StripPrefix(cluster_->socket_path(), "/proc/self"));
+  const CommandResult ready =
+      Mpilaunch({"-n", absl::StrCat(slots_per_worker * workers), "--wait", "60", "/bin/true"});
   EXPECT_EQ(ready.code, 0) << ready.err;
 }
 
-std::unique_ptr<Command> MpiCluster::Start(const std::vector<std::string>& arguments, Command::Options options) const {
+std::unique_ptr<Command> MpiCluster::Start(const std::vector<std::string>& arguments,
+                                           Command::Options options) const {
   std::vector<std::string> argv = {absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunch")};
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   options.environment.push_back("MPILAUNCH_SOCKET=" + socket_);
@@ -61,7 +66,8 @@ std::unique_ptr<Command> MpiCluster::Start(const std::vector<std::string>& argum
   return std::make_unique<Command>(argv, options);
 }
 
-CommandResult MpiCluster::Mpilaunch(const std::vector<std::string>& arguments, Command::Options options) const {
+CommandResult MpiCluster::Mpilaunch(const std::vector<std::string>& arguments,
+                                    Command::Options options) const {
   return Start(arguments, std::move(options))->Finish();
 }
 

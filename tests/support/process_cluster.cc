@@ -10,11 +10,16 @@ namespace mpilaunch::testing {
 
 void ProcessCluster::StartFrontend(const std::vector<std::string>& flags) {
   std::vector<std::string> argv = {absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunchd"),
-                                   "--listen", "127.0.0.1",
-                                   "--control-port", control_port_,
-                                   "--enrol-port", enrol_port_,
-                                   "--state-dir", state_dir(),
-                                   "--socket", folder_ / "run/mpilaunchd.sock"};
+                                   "--listen",
+                                   "127.0.0.1",
+                                   "--control-port",
+                                   control_port_,
+                                   "--enrol-port",
+                                   enrol_port_,
+                                   "--state-dir",
+                                   state_dir(),
+                                   "--socket",
+                                   folder_ / "run/mpilaunchd.sock"};
   argv.insert(argv.end(), flags.begin(), flags.end());
   frontend_ = std::make_unique<Command>(argv);
   ASSERT_TRUE(frontend_->AwaitOutput("frontend up"));
@@ -29,14 +34,21 @@ void ProcessCluster::KillFrontend() {
   frontend_->Finish();
 }
 
-Command& ProcessCluster::StartAgent(const std::string& name, const std::vector<std::string>& flags) {
+Command& ProcessCluster::StartAgent(const std::string& name,
+                                    const std::vector<std::string>& flags) {
   std::vector<std::string> argv = {absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunch-agent"),
-                                   "--frontend", "127.0.0.1",
-                                   "--listen", "127.0.0.1",
-                                   "--slots", "1",
-                                   "--name", name,
-                                   "--join-bundle", bundle(),
-                                   "--job-root", folder_ / absl::StrCat("job-root-", name)};
+                                   "--frontend",
+                                   "127.0.0.1",
+                                   "--listen",
+                                   "127.0.0.1",
+                                   "--slots",
+                                   "1",
+                                   "--name",
+                                   name,
+                                   "--join-bundle",
+                                   bundle(),
+                                   "--job-root",
+                                   folder_ / absl::StrCat("job-root-", name)};
   argv.insert(argv.end(), flags.begin(), flags.end());
   agents_[name] = std::make_unique<Command>(argv);
   return *agents_[name];

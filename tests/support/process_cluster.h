@@ -1,4 +1,5 @@
-// A frontend and agents as plain processes on loopback: what registration, trust and loss are tested with.
+// A frontend and agents as plain processes on loopback: what registration, trust and loss are
+// tested with.
 #ifndef MPILAUNCH_TESTS_SUPPORT_PROCESS_CLUSTER_H_
 #define MPILAUNCH_TESTS_SUPPORT_PROCESS_CLUSTER_H_
 
@@ -14,16 +15,20 @@ namespace mpilaunch::testing {
 
 class ProcessCluster {
  public:
-  // Starts the frontend and returns when it is up. Ports are picked by the system the first time and kept.
+  // Starts the frontend and returns when it is up. Ports are picked by the system the first time
+  // and kept.
   void StartFrontend(const std::vector<std::string>& flags = {});
   void KillFrontend();  // SIGKILL
   Command& frontend() { return *frontend_; }
 
-  // Starts a worker with one slot, without waiting for anything. It says "registered with" when it is.
+  // Starts a worker with one slot, without waiting for anything. It says "registered with" when it
+  // is.
   Command& StartAgent(const std::string& name, const std::vector<std::string>& flags = {});
   Command& agent(const std::string& name) { return *agents_.at(name); }
 
-  CommandResult Mpilaunch(const std::vector<std::string>& arguments) { return Start(arguments)->Finish(); }
+  CommandResult Mpilaunch(const std::vector<std::string>& arguments) {
+    return Start(arguments)->Finish();
+  }
   std::unique_ptr<Command> Start(const std::vector<std::string>& arguments);
 
   std::string state_dir() const { return folder_ / "state"; }

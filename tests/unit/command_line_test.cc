@@ -57,7 +57,8 @@ TEST(CommandLine, ArgumentsRightAfterTheProgram) {
 }
 
 TEST(CommandLine, LocalOnlySaysWhere) {
-  for (const char* line : {"--local=2 hello -n 8", "--local 2 hello -n 8", "hello --local=2 -n 8", "--local=2 -n 8 hello"}) {
+  for (const char* line : {"--local=2 hello -n 8", "--local 2 hello -n 8", "hello --local=2 -n 8",
+                           "--local=2 -n 8 hello"}) {
     const RunCommand command = ParseRunOk(line);
     EXPECT_EQ(command.local_workers, 2u) << line;
     EXPECT_EQ(command.ranks, 8u) << line;
@@ -67,7 +68,8 @@ TEST(CommandLine, LocalOnlySaysWhere) {
 
 TEST(CommandLine, EveryOption) {
   const RunCommand command = ParseRunOk(
-      "-np 3 -x A -x B=1 --wdir /data --oversubscribe --map pack --mca btl tcp -mca pml ob1 --tag-output --timeout 9 --wait 7 -v "
+      "-np 3 -x A -x B=1 --wdir /data --oversubscribe --map pack --mca btl tcp -mca pml ob1 "
+      "--tag-output --timeout 9 --wait 7 -v "
       "./a.out");
   EXPECT_EQ(command.ranks, 3u);
   EXPECT_THAT(command.exports, ElementsAre("A", "B=1"));

@@ -24,8 +24,8 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
-using ::testing::Not;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 // A TCP listener on 127.0.0.1 whose backlog takes the connections of a test.
@@ -228,7 +228,8 @@ TEST(JobEnvironmentTest, SwitchedOffOrAnotherLibcInstallsNothing) {
 TEST(MpiEnvironmentTest, LeanWorker) {
   EXPECT_THAT(MpiEnvironment(GlibcFacts(), "/job/lib/l.so", {"PATH=/bin"}),
               ElementsAre("HWLOC_COMPONENTS=-pci,-opencl,-gl,-linuxio",
-                          StartsWith("HWLOC_PLUGINS_BLACKLIST=hwloc_pci.so,"), "LD_PRELOAD=/job/lib/l.so", "ASAN_OPTIONS=verify_asan_link_order=0"));
+                          StartsWith("HWLOC_PLUGINS_BLACKLIST=hwloc_pci.so,"),
+                          "LD_PRELOAD=/job/lib/l.so", "ASAN_OPTIONS=verify_asan_link_order=0"));
 }
 
 TEST(MpiEnvironmentTest, PciDevicesThatMatterKeepTheirDiscovery) {
@@ -238,12 +239,11 @@ TEST(MpiEnvironmentTest, PciDevicesThatMatterKeepTheirDiscovery) {
 }
 
 TEST(MpiEnvironmentTest, WhatTheContainerSetIsKeptOrExtended) {
-  EXPECT_THAT(
-      MpiEnvironment(GlibcFacts(), "/l.so",
-                     {"HWLOC_COMPONENTS=x", "HWLOC_PLUGINS_BLACKLIST=y",
-                      "LD_PRELOAD=/a.so", "ASAN_OPTIONS=detect_leaks=0"}),
-      ElementsAre("LD_PRELOAD=/a.so:/l.so",
-                  "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"));
+  EXPECT_THAT(MpiEnvironment(GlibcFacts(), "/l.so",
+                             {"HWLOC_COMPONENTS=x", "HWLOC_PLUGINS_BLACKLIST=y", "LD_PRELOAD=/a.so",
+                              "ASAN_OPTIONS=detect_leaks=0"}),
+              ElementsAre("LD_PRELOAD=/a.so:/l.so",
+                          "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0"));
 }
 
 }  // namespace

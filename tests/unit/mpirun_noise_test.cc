@@ -8,7 +8,8 @@ namespace mpilaunch {
 namespace {
 
 constexpr char kNoise[] =
-    "[frontend:00021] plm:rsh: Warning: setpgid(25,25) failed in parent with errno=Permission denied(13)\n";
+    "[frontend:00021] plm:rsh: Warning: setpgid(25,25) failed in parent with errno=Permission "
+    "denied(13)\n";
 
 // The same whether it comes at once or byte by byte.
 std::string FilterAll(const std::string& text) {
@@ -29,8 +30,10 @@ TEST(MpirunNoise, TheLineIsTakenOut) {
 }
 
 TEST(MpirunNoise, EverythingElsePasses) {
-  for (const std::string text : {"", "\n", "[", "[w1:1] oops\n", "[1,0]<stderr>:x\n", "no end of line", "[frontend:00021] plm:rsh: W",
-                                 "[x] plm:rsh: Warning: setpgid(1,1) failed in parent with errno=No such process(3)\n"}) {
+  for (const std::string text :
+       {"", "\n", "[", "[w1:1] oops\n", "[1,0]<stderr>:x\n", "no end of line",
+        "[frontend:00021] plm:rsh: W",
+        "[x] plm:rsh: Warning: setpgid(1,1) failed in parent with errno=No such process(3)\n"}) {
     EXPECT_EQ(FilterAll(text), text);
   }
   EXPECT_EQ(FilterAll(absl::StrCat("rank says ", kNoise)), absl::StrCat("rank says ", kNoise));

@@ -11,7 +11,8 @@ using ::testing::HasSubstr;
 
 const std::vector<WorkerSlots> kTwo = {{"w1", 4, 0}, {"w2", 4, 0}};
 
-std::vector<RankBlock> MustPlace(const std::vector<WorkerSlots>& workers, const PlacementRequest& request) {
+std::vector<RankBlock> MustPlace(const std::vector<WorkerSlots>& workers,
+                                 const PlacementRequest& request) {
   absl::StatusOr<std::vector<RankBlock>> blocks = Place(workers, request);
   EXPECT_TRUE(blocks.ok()) << blocks.status();
   return blocks.ok() ? *blocks : std::vector<RankBlock>();
@@ -33,7 +34,8 @@ TEST(Placement, SpreadKeepsToFreeSlots) {
 }
 
 TEST(Placement, PackFillsOneAfterTheOther) {
-  EXPECT_THAT(MustPlace(kTwo, {.ranks = 5, .policy = v1::PACK}), ElementsAre(RankBlock{"w1", 4}, RankBlock{"w2", 1}));
+  EXPECT_THAT(MustPlace(kTwo, {.ranks = 5, .policy = v1::PACK}),
+              ElementsAre(RankBlock{"w1", 4}, RankBlock{"w2", 1}));
   EXPECT_THAT(MustPlace(kTwo, {.ranks = 3, .policy = v1::PACK}), ElementsAre(RankBlock{"w1", 3}));
 }
 
@@ -54,7 +56,8 @@ TEST(Placement, LargerThanAllSlotsNamesTheSlotsAndTheFlag) {
 }
 
 TEST(Placement, BusySlotsAreWorthWaitingFor) {
-  EXPECT_TRUE(absl::IsResourceExhausted(Place({{"w1", 4, 3}, {"w2", 4, 0}}, {.ranks = 8}).status()));
+  EXPECT_TRUE(
+      absl::IsResourceExhausted(Place({{"w1", 4, 3}, {"w2", 4, 0}}, {.ranks = 8}).status()));
 }
 
 TEST(Placement, NoWorkerOrTooFew) {
@@ -67,7 +70,8 @@ TEST(Placement, RanksAreNeverLostOrInvented) {
     for (v1::Placement policy : {v1::SPREAD, v1::PACK}) {
       uint32_t sum = 0;
       for (const RankBlock& block :
-           MustPlace({{"w1", 3, 1}, {"w2", 7, 0}, {"w3", 1, 5}}, {.ranks = ranks, .policy = policy, .oversubscribe = true})) {
+           MustPlace({{"w1", 3, 1}, {"w2", 7, 0}, {"w3", 1, 5}},
+                     {.ranks = ranks, .policy = policy, .oversubscribe = true})) {
         EXPECT_GT(block.ranks, 0u);
         sum += block.ranks;
       }

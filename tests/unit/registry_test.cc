@@ -21,7 +21,8 @@ v1::Registration MakeRegistration(uint32_t slots, const std::string& address = "
 
 TEST(Registry, ListsWorkersInNaturalOrder) {
   Registry registry("frontend");
-  for (const char* name : {"w10", "w2", "w1"}) EXPECT_TRUE(registry.Register(name, MakeRegistration(2), kNow).ok());
+  for (const char* name : {"w10", "w2", "w1"})
+    EXPECT_TRUE(registry.Register(name, MakeRegistration(2), kNow).ok());
   const std::vector<WorkerSlots> ready = registry.Ready();
   ASSERT_EQ(ready.size(), 3u);
   EXPECT_EQ(ready[0].name, "w1");
@@ -32,7 +33,8 @@ TEST(Registry, ListsWorkersInNaturalOrder) {
 TEST(Registry, TwoWorkersWithOneNameIsRefusedNamingBoth) {
   Registry registry("frontend");
   ASSERT_TRUE(registry.Register("w1", MakeRegistration(2, "10.0.0.2"), kNow).ok());
-  const absl::Status status = registry.Register("w1", MakeRegistration(2, "10.0.0.3"), kNow).status();
+  const absl::Status status =
+      registry.Register("w1", MakeRegistration(2, "10.0.0.3"), kNow).status();
   EXPECT_TRUE(absl::IsAlreadyExists(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("10.0.0.2"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("10.0.0.3"));
@@ -40,13 +42,15 @@ TEST(Registry, TwoWorkersWithOneNameIsRefusedNamingBoth) {
 
 TEST(Registry, FrontendsOwnHostNameIsRefused) {
   Registry registry("mpife");
-  EXPECT_TRUE(absl::IsFailedPrecondition(registry.Register("mpife", MakeRegistration(2), kNow).status()));
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(registry.Register("mpife", MakeRegistration(2), kNow).status()));
 }
 
 TEST(Registry, BadFactsAreRefused) {
   Registry registry("frontend");
   EXPECT_TRUE(absl::IsInvalidArgument(registry.Register("w1", MakeRegistration(0), kNow).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(registry.Register("w1", MakeRegistration(1u << 30), kNow).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(registry.Register("w1", MakeRegistration(1u << 30), kNow).status()));
   EXPECT_TRUE(registry.All().empty());
 }
 
