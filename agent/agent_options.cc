@@ -5,11 +5,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "agent/agent.h"
+#include "common/daemon_options.h"
 
 namespace mpilaunch {
 namespace {
-
-constexpr int kExitUsage = 2;
 
 constexpr char kDescription[] =
     "The worker of an mpilaunch cluster: registers with the frontend and runs the ranks that it "
@@ -54,7 +53,6 @@ AgentOptions ParseAgentOptions(int argc, char** argv, int& exit_code) {
   options.name = HostName();
   std::string preload = "on";
   CLI::App app(kDescription, "mpilaunch-agent");
-  app.set_config("--config", "", "Read options from this TOML file", false);
   app.add_option("--frontend", options.frontend, "HOST[:CONTROL_PORT] of mpilaunchd")
       ->envname("MPILAUNCH_FRONTEND")
       ->required();
@@ -82,31 +80,14 @@ AgentOptions ParseAgentOptions(int argc, char** argv, int& exit_code) {
   app.add_option("--port", options.port, "Port for the frontend; 0: any free one")
       ->envname("MPILAUNCH_PORT")
       ->capture_default_str();
-  app.add_option("--store-bytes", options.store_bytes, "How many bytes of pushed files to keep")
-      ->envname("MPILAUNCH_STORE_BYTES")
-      ->capture_default_str();
   app.add_option(
          "--preload", preload,
          "on: cure Open MPI's 40 ms stall in MPI_Finalize by a preloaded library; off: leave it")
       ->envname("MPILAUNCH_PRELOAD")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
-  app.add_option("--log-level", options.logging.level, "debug, info, warn, error or off")
-      ->envname("MPILAUNCH_LOG_LEVEL")
-      ->capture_default_str();
-  app.add_option("--log-format", options.logging.format, "text or json")
-      ->envname("MPILAUNCH_LOG_FORMAT")
-      ->capture_default_str();
-  app.set_version_flag("--version", MPILAUNCH_VERSION);
-  exit_code = -1;
-  try {
-    app.parse(argc, argv);
-    if (absl::Status status = SplitFrontend(options); !status.ok()) {
-      throw CLI::ValidationError(std::string(status.message()));
-    }
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : kExitUsage;
-  }
+  AddDaemonOptions(app, options.store_bytes, options.logging);
+  exit_code = ParseDaemonOptions(app, argc, argv, [&] { return SplitFrontend(options); });
   options.preload = preload == "on";
   return options;
 }

@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "agent/agent.h"
+#include "common/exit_codes.h"
 #include "common/init_loop.h"
 #include "common/logging.h"
 
@@ -12,7 +13,7 @@ int main(int argc, char** argv) {
   if (exit_code >= 0) return exit_code;
   if (absl::Status status = InitLogging(options.logging); !status.ok()) {
     std::fprintf(stderr, "mpilaunch-agent: %s\n", std::string(status.message()).c_str());
-    return 2;
+    return kExitUsage;
   }
   auto agent = Agent::Start(options);
   if (!agent.ok()) {

@@ -9,7 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "launcher/exit_codes.h"
+#include "common/exit_codes.h"
 #include "launcher/unix_listener.h"
 
 namespace mpilaunch {

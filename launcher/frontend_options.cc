@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
-#include "launcher/exit_codes.h"
+#include "common/daemon_options.h"
 #include "launcher/frontend.h"
 #include "launcher/unix_listener.h"
 
@@ -34,7 +34,6 @@ FrontendOptions ParseFrontendOptions(int argc, char** argv, int& exit_code) {
   options.socket = DefaultSocketPath();
   double bundle_days = 30;
   CLI::App app(kDescription, "mpilaunchd");
-  app.set_config("--config", "", "Read options from this TOML file", false);
   app.add_option("--listen", options.listen, "Address that workers reach")
       ->envname("MPILAUNCH_LISTEN")
       ->capture_default_str();
@@ -61,24 +60,10 @@ FrontendOptions ParseFrontendOptions(int argc, char** argv, int& exit_code) {
       ->envname("MPILAUNCH_BUNDLE_DAYS")
       ->check(CLI::Range(0.001, 3650.0))
       ->capture_default_str();
-  app.add_option("--store-bytes", options.store_bytes, "How many bytes of pushed files to keep")
-      ->envname("MPILAUNCH_STORE_BYTES")
-      ->capture_default_str();
   app.add_option("--ready-fd", options.ready_fd,
                  "Write one byte to this file descriptor when everything is up");
-  app.add_option("--log-level", options.logging.level, "debug, info, warn, error or off")
-      ->envname("MPILAUNCH_LOG_LEVEL")
-      ->capture_default_str();
-  app.add_option("--log-format", options.logging.format, "text or json")
-      ->envname("MPILAUNCH_LOG_FORMAT")
-      ->capture_default_str();
-  app.set_version_flag("--version", MPILAUNCH_VERSION);
-  exit_code = -1;
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : kExitUsage;
-  }
+  AddDaemonOptions(app, options.store_bytes, options.logging);
+  exit_code = ParseDaemonOptions(app, argc, argv, [] { return absl::OkStatus(); });
   options.bundle_lifetime = absl::Hours(24) * bundle_days;
   if (options.join_bundle.empty()) options.join_bundle = options.state_dir + "/join/worker.json";
   return options;

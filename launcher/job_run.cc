@@ -10,11 +10,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/exit_codes.h"
 #include "common/logging.h"
 #include "common/network.h"
 #include "common/program_path.h"
 #include "common/status_macros.h"
-#include "launcher/exit_codes.h"
 #include "launcher/hostfile.h"
 #include "launcher/mpi_defaults.h"
 #include "launcher/stager.h"

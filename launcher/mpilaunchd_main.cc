@@ -1,8 +1,8 @@
 #include <cstdio>
 
+#include "common/exit_codes.h"
 #include "common/init_loop.h"
 #include "common/logging.h"
-#include "launcher/exit_codes.h"
 #include "launcher/frontend.h"
 
 int main(int argc, char** argv) {

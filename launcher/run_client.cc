@@ -14,12 +14,12 @@
 #include "absl/strings/str_join.h"
 #include "blob.grpc.pb.h"
 #include "common/blob_client.h"
+#include "common/exit_codes.h"
 #include "common/grpc_status.h"
 #include "common/program_path.h"
 #include "common/status_macros.h"
 #include "job.grpc.pb.h"
 #include "launcher/client_input.h"
-#include "launcher/exit_codes.h"
 
 namespace mpilaunch {
 namespace {

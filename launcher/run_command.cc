@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/exit_codes.h"
 #include "common/own_binary.h"
 #include "common/status_macros.h"
-#include "launcher/exit_codes.h"
 #include "launcher/frontend_connection.h"
 #include "launcher/local_cluster.h"
 #include "launcher/run_client.h"

@@ -88,10 +88,12 @@ TEST_F(Launch, StdinGoesToRankZero) {
 TEST_F(Launch, OutputIsCompleteAndOnlyTheProgramsOwn) {
   const CommandResult result = Mpilaunch({"-v", "-n", "4", "probe", "output", "20000"});
   EXPECT_EQ(result.code, 0);
-  // mpirun mixes the ranks' streams in pieces that may end within a line, so what counts is the bytes.
+  // mpirun mixes the ranks' streams in pieces that may end within a line, so what counts is the
+  // bytes.
   size_t expected = 0;
   for (int line = 0; line < 20000; ++line) {
-    expected += 4 * absl::StrCat("rank 0 line ", line, " of some length to fill pipes and queues\n").size();
+    expected +=
+        4 * absl::StrCat("rank 0 line ", line, " of some length to fill pipes and queues\n").size();
   }
   EXPECT_EQ(result.out.size(), expected);
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 80000);

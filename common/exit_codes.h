@@ -1,7 +1,7 @@
-// What `mpilaunch` exits with when it is not the program's own code: as timeout(1), docker run and
-// the shell.
-#ifndef MPILAUNCH_LAUNCHER_EXIT_CODES_H_
-#define MPILAUNCH_LAUNCHER_EXIT_CODES_H_
+// What our programs exit with when it is not a job's own code: as timeout(1), docker run and the
+// shell. the shell.
+#ifndef MPILAUNCH_COMMON_EXIT_CODES_H_
+#define MPILAUNCH_COMMON_EXIT_CODES_H_
 
 namespace mpilaunch {
 
@@ -14,4 +14,4 @@ inline constexpr int kExitNotFound = 127;  // a job ended by a signal exits with
 
 }  // namespace mpilaunch
 
-#endif  // MPILAUNCH_LAUNCHER_EXIT_CODES_H_
+#endif  // MPILAUNCH_COMMON_EXIT_CODES_H_
