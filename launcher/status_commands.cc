@@ -79,9 +79,9 @@ std::string FormatWorkers(const v1::WorkersResponse& workers) {
     const v1::WorkerFacts& facts = worker.facts();
     rows.push_back({worker.name(), v1::WorkerState_Name(worker.state()),
                     absl::StrCat(worker.slots_used()), absl::StrCat(facts.slots()),
-                    facts.slots_reason(), facts.address(), facts.architecture(),
-                    OrDash(facts.glibc_version()), OrDash(facts.mpi_version()),
-                    FormatBytes(facts.shm_bytes())});
+                    OrDash(facts.slots_reason()), OrDash(facts.address()),
+                    OrDash(facts.architecture()), OrDash(facts.glibc_version()),
+                    OrDash(facts.mpi_version()), FormatBytes(facts.shm_bytes())});
   }
   return FormatTable(rows);
 }

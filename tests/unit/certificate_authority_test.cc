@@ -9,6 +9,7 @@
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -276,14 +277,15 @@ TEST_F(CertificateAuthorityTest, TokenOfAnotherClusterIsRefused) {
 
 TEST_F(CertificateAuthorityTest, TornFilesAreNamed) {
   for (const std::string name : {"ca.crt", "ca.key", "token.key"}) {
-    const std::string whole = Slurp(folder_ / ("ca/" + name));
+    const std::string whole = ReadWhole(folder_ / ("ca/" + name));
     for (size_t size : {size_t{0}, size_t{1}, whole.size() / 2, whole.size() - 10}) {
       const absl::Status status = AfterDamage(
           [&](const std::string& copy) { Spill(copy + "/" + name, whole.substr(0, size)); });
       EXPECT_TRUE(absl::IsDataLoss(status)) << name << " " << size << ": " << status;
       EXPECT_THAT(std::string(status.message()),
                   AllOf(HasSubstr("/damaged/" + name + " is torn"), HasSubstr("restore it")));
-      EXPECT_EQ(Slurp(folder_ / ("damaged/" + name)), whole.substr(0, size)) << "was overwritten";
+      EXPECT_EQ(ReadWhole(folder_ / ("damaged/" + name)), whole.substr(0, size))
+          << "was overwritten";
     }
   }
 }
@@ -311,8 +313,9 @@ TEST_F(CertificateAuthorityTest, InterruptedMakingIsCompleted) {
 
 TEST_F(CertificateAuthorityTest, KeyOfAnotherAuthorityIsRefused) {
   NewAuthority(folder_ / "other");
-  const absl::Status status = AfterDamage(
-      [&](const std::string& copy) { Spill(copy + "/ca.key", Slurp(folder_ / "other/ca.key")); });
+  const absl::Status status = AfterDamage([&](const std::string& copy) {
+    Spill(copy + "/ca.key", ReadWhole(folder_ / "other/ca.key"));
+  });
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("ca.crt does not belong to ca.key"));
 }

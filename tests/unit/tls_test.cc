@@ -172,7 +172,7 @@ TEST_F(TlsTest, RootsOfTheEnvironmentAreNotTrusted) {
   const char* const environment_roots = getenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH");
   ASSERT_NE(environment_roots, nullptr);
   const auto environment_ca = NewAuthority(std::string(environment_roots) + ".folder");
-  ASSERT_EQ(environment_ca->certificate_pem(), Slurp(environment_roots));
+  ASSERT_EQ(environment_ca->certificate_pem(), ReadWhole(environment_roots));
   Serve(EnrolServerCredentials(NewIdentity(*environment_ca, Role::kWorker, "server")));
   // It would work if gRPC were asked so ...
   EXPECT_TRUE(absl::IsUnauthenticated(Call(grpc::SslCredentials({})).status()));
