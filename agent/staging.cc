@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "agent/elf_check.h"
+#include "agent/shared_memory.h"
 #include "common/logging.h"
 #include "common/private_folder.h"
 #include "common/status_macros.h"
@@ -187,6 +188,7 @@ absl::Status Staging::Stage(const v1::StageRequest& request) {
 absl::Status Staging::EndJob(const std::string& job) {
   MPILAUNCH_RETURN_IF_ERROR(ValidateJobId(job));
   const JobLock lock(*this, job);
+  RemoveSegments(TmpDirectory(job));
   return RemoveTree(JobDirectory(job));
 }
 

@@ -211,19 +211,4 @@ absl::Status CheckMpirunSpec(const v1::JobSpec& spec) {
   return absl::OkStatus();
 }
 
-std::string WithoutLaunchNoise(std::string bytes) {
-  constexpr absl::string_view kNoise = "] plm:rsh: Warning: setpgid(";
-  if (!absl::StrContains(bytes, kNoise)) return bytes;
-  std::string kept;
-  for (absl::string_view rest = bytes; !rest.empty();) {
-    const size_t end = rest.find('\n');
-    const absl::string_view line = rest.substr(0, end == rest.npos ? end : end + 1);
-    rest.remove_prefix(line.size());
-    const bool noise = absl::StartsWith(line, "[") && absl::StrContains(line, kNoise) &&
-                       absl::EndsWith(line, "\n");
-    if (!noise) absl::StrAppend(&kept, line);
-  }
-  return kept;
-}
-
 }  // namespace mpilaunch

@@ -47,12 +47,6 @@ MpirunCommand BuildMpirunCommand(const MpirunRequest& request);
 // inside.
 absl::Status CheckMpirunSpec(const v1::JobSpec& spec);
 
-// `bytes` of mpirun's stderr without its warning "[HOST:PID] plm:rsh: Warning: setpgid(..." lines:
-// mpirun loses a harmless race against the rsh agent's exec, most of the time when the machine is
-// busy and the more often the fewer descriptors it has to close. Each is written at once, so that
-// only whole lines are looked at.
-std::string WithoutLaunchNoise(std::string bytes);
-
 }  // namespace mpilaunch
 
 #endif  // MPILAUNCH_LAUNCHER_MPIRUN_COMMAND_H_

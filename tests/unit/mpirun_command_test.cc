@@ -126,18 +126,6 @@ TEST(MpirunCommandTest, UsersParameterReplacesTheDefault) {
   EXPECT_THAT(command.explanation, ::testing::ElementsAre("pml=ucx: as you said"));
 }
 
-TEST(WithoutLaunchNoiseTest, OnlyTheWarningsLinesGo) {
-  const std::string noise =
-      "[frontend:00019] plm:rsh: Warning: setpgid(24,24) failed in parent with errno=Permission "
-      "denied(13)\n";
-  EXPECT_EQ(WithoutLaunchNoise(noise), "");
-  EXPECT_EQ(WithoutLaunchNoise("first\n" + noise + noise + "last"), "first\nlast");
-  EXPECT_EQ(WithoutLaunchNoise("[a:1] plm:rsh: Warning: setpgid(1"),
-            "[a:1] plm:rsh: Warning: setpgid(1");
-  EXPECT_EQ(WithoutLaunchNoise("x " + noise), "x " + noise) << "a rank that says so";
-  EXPECT_EQ(WithoutLaunchNoise(std::string("a\0b\n", 4)), std::string("a\0b\n", 4));
-}
-
 class CheckMpirunSpecTest : public ::testing::Test {
  protected:
   absl::StatusCode Code() const { return CheckMpirunSpec(spec_).code(); }
