@@ -4,6 +4,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <csignal>
+#include <filesystem>
 #include <optional>
 #include <random>
 #include <thread>
@@ -60,6 +61,10 @@ class AgentImpl final : public Agent {
   absl::Status Begin() {
     MPILAUNCH_RETURN_IF_ERROR(
         Annotate(ValidateName(options_.name), "this worker's name (--name, MPILAUNCH_NAME)"));
+    if (std::filesystem::path(options_.job_root).lexically_normal() == "/") {
+      return absl::InvalidArgumentError(
+          "--job-root / is the whole system: name a folder of the agent's own");
+    }
     MPILAUNCH_ASSIGN_OR_RETURN(init_, InitLoop::Start([this](int signal) { OnSignal(signal); }));
     facts_ = GatherHostFacts({options_.slots, options_.job_root}, *init_);
     MPILAUNCH_ASSIGN_OR_RETURN(blobs_,
@@ -87,8 +92,9 @@ class AgentImpl final : public Agent {
     ProcessService::Options options;
     options.init = init_.get();
     options.staging = staging_.get();
-    MPILAUNCH_ASSIGN_OR_RETURN(options.job_environment, JobEnvironment(facts_, options_.preload,
-                                                                       options_.job_root + "/lib"));
+    MPILAUNCH_ASSIGN_OR_RETURN(
+        options.job_environment,
+        JobEnvironment(facts_, options_.preload, options_.job_root + "/preload"));
     process_ = std::make_unique<ProcessService>(std::move(options));
     blob_ = std::make_unique<BlobService>(BlobService::Options{
         blobs_.get(),

@@ -64,6 +64,18 @@ absl::Status MakeFolder(const std::string& folder) {
   return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", folder));
 }
 
+// Open MPI's daemon hangs without end when its own files in the job's directory do not fit.
+absl::Status CheckRoom(const std::string& folder) {
+  constexpr uint64_t kNeeded = 16 << 20;
+  struct statvfs disk {};
+  if (statvfs(folder.c_str(), &disk) != 0) return absl::OkStatus();
+  const uint64_t free = static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize;
+  if (free >= kNeeded) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(free >> 10, " KiB are free for ", folder, ", Open MPI needs ", kNeeded >> 10,
+                   " KiB: make room, or name a folder with more by --job-root"));
+}
+
 absl::Status CheckCanExecute(const std::string& folder) {
   struct statvfs mount {};
   if (statvfs(folder.c_str(), &mount) != 0 || (mount.f_flag & ST_NOEXEC) == 0)
@@ -230,6 +242,7 @@ absl::Status Staging::CheckLaunch(const v1::StageRequest& request) {
   }
   if (request.program().empty()) return absl::OkStatus();
   MPILAUNCH_RETURN_IF_ERROR(CheckCanExecute(work));
+  MPILAUNCH_RETURN_IF_ERROR(CheckRoom(work));
   MPILAUNCH_ASSIGN_OR_RETURN(const std::string interpreter,
                              CheckProgram(absl::StrCat(work, "/", request.program()),
                                           request.program(), Environment("PATH")));

@@ -206,11 +206,21 @@ absl::StatusOr<UniqueFd> OpenSignals() {
 
 }  // namespace
 
-void PrepareProcess() {
+namespace {
+
+// Runs before the initialisers of every library: gRPC's opens descriptors, which would become our
+// standard input or output where these are closed.
+void FillStandardDescriptors() {
   int fd = open("/dev/null", O_RDWR);
   while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
   if (fd > STDERR_FILENO) close(fd);
+}
+[[gnu::section(".preinit_array"),
+  gnu::used]] void (*const fill_standard_descriptors)() = &FillStandardDescriptors;
 
+}  // namespace
+
+void PrepareProcess() {
   // Open MPI's PMIx crashes without, for a uid that /etc/passwd lacks.
   setenv("HOME", "/", /*overwrite=*/0);
 
@@ -221,6 +231,13 @@ void PrepareProcess() {
   // status.
   signal(SIGCHLD, SIG_DFL);
   if (getpid() != 1) prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
+void AllowJobControl() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int signal : {SIGTSTP, SIGTTIN, SIGTTOU}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
 absl::StatusOr<std::unique_ptr<InitLoop>> InitLoop::Start(std::function<void(int)> on_signal) {

@@ -16,11 +16,15 @@
 
 namespace mpilaunch {
 
-// First line of main, while there is one thread: opens fds 0-2 if closed, blocks every signal but
+// First line of main, while there is one thread: blocks every signal but
 // those that the kernel raises for a fault, ignores SIGPIPE, becomes child subreaper, sets HOME
 // when it is not. Threads that start later (gRPC's too) inherit the mask, so every signal waits for
 // the init loop and interrupts nobody.
 void PrepareProcess();
+
+// After PrepareProcess, for programs that people run from a terminal: Ctrl-Z and reading the
+// terminal from the background stop the process, as they do with any other.
+void AllowJobControl();
 
 struct ExitInfo {
   int code = 0;    // exit code, or 128 + signal

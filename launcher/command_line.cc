@@ -82,7 +82,7 @@ struct RunParser {
         ->allow_extra_args(false);
     app.add_flag("--tag-output", command.tag_output, "Put job and rank before each line of output");
     app.add_option("--timeout", command.timeout_seconds,
-                   "End the job after this many seconds, exit 124")
+                   "End the job when it has run for this many seconds, exit 124")
         ->check(WholeNumber("number of seconds", 1, 1u << 31));
     app.add_option("--wait", command.wait_seconds,
                    "Wait so many seconds for enough workers to register")
@@ -139,15 +139,24 @@ std::optional<std::string> ParseRun(const std::vector<std::string>& words, RunPa
     if (absl::StartsWith(rest[0], "-")) return absl::StrCat("unknown option ", rest[0]);
     command.program = rest[0];
     command.arguments.assign(rest.begin() + 1, rest.end());
+    const bool asks_for_ranks = std::any_of(
+        command.arguments.begin(), command.arguments.end(),
+        [](const std::string& word) { return word == "-n" || word == "-np" || word == "--np"; });
+    if (command.ranks == 0 && asks_for_ranks) {
+      std::fprintf(
+          stderr,
+          "mpilaunch: -n behind the program is the program's own, as options stand before it\n");
+    }
     return std::nullopt;
   }
   const auto separator = std::find(words.begin() + program, words.end(), "--");
   std::vector<std::string> options(words.begin(), words.begin() + program);
   options.insert(options.end(), words.begin() + program + 1, separator);
   const std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(options));
-  if (!rest.empty() && absl::StartsWith(rest[0], "-")) {
-    return absl::StrCat("unknown option ", rest[0], "; what is meant for ", words[program],
-                        " goes behind \"--\"");
+  for (const std::string& word : rest) {
+    if (!absl::StartsWith(word, "-")) continue;
+    return absl::StrCat(&word == &rest[0] ? "unknown option " : "option behind an argument: ", word,
+                        "; what is meant for ", words[program], " goes behind \"--\"");
   }
   command.program = words[program];
   command.arguments = rest;
@@ -213,10 +222,18 @@ CommandLine ParseSubcommand(const std::vector<std::string>& words) {
 
 }  // namespace
 
-CommandLine ParseCommandLine(const std::vector<std::string>& words) {
+CommandLine ParseCommandLine(const std::vector<std::string>& typed) {
+  // --socket may stand before a subcommand, too.
+  std::vector<std::string> words = typed;
+  const size_t socket = words.empty()                             ? 0
+                        : words[0] == "--socket"                  ? 2
+                        : absl::StartsWith(words[0], "--socket=") ? 1
+                                                                  : 0;
+  if (socket < words.size() && socket > 0)
+    std::rotate(words.begin(), words.begin() + socket, words.begin() + socket + 1);
   const bool subcommand =
       !words.empty() && (words[0] == "workers" || words[0] == "jobs" || words[0] == "cancel");
-  return subcommand ? ParseSubcommand(words) : ParseRunLine(words);
+  return subcommand ? ParseSubcommand(words) : ParseRunLine(typed);
 }
 
 }  // namespace mpilaunch

@@ -41,8 +41,8 @@ constexpr absl::Duration kShutdownGrace = absl::Seconds(1);
 absl::StatusOr<TlsIdentity> OwnIdentity(const CertificateAuthority& ca, absl::Time now) {
   MPILAUNCH_ASSIGN_OR_RETURN(KeyAndRequest key, NewKeyAndRequest());
   MPILAUNCH_ASSIGN_OR_RETURN(std::string certificate,
-                             ca.Sign(key.csr_pem, {ca.cluster(), Role::kFrontend, "frontend"}, now,
-                                     kFrontendCertificateLifetime));
+                             ca.Sign(key.csr_pem, {ca.cluster(), Role::kFrontend, kFrontendName},
+                                     now, kFrontendCertificateLifetime));
   return TlsIdentity{std::move(key.key_pem), std::move(certificate), ca.certificate_pem()};
 }
 
@@ -60,6 +60,8 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
   builder.AddListeningPort(HostPort(host, port), credentials, &bound);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   SetKeepalive(builder);
+  // Requests and registrations are small; strangers may talk to the enrol listener.
+  builder.SetMaxReceiveMessageSize(EnrolmentService::kMaxMessageBytes);
   builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || bound == 0) {

@@ -180,7 +180,11 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
     event.set_stdout(std::move(bytes));
     return events->Send(std::move(event));
   };
-  request.on_stderr = [this](std::string bytes) { return SendStderr(noise_.Filter(bytes)); };
+  request.on_stderr = [this](std::string bytes) {
+    // A launch that is called off makes mpirun and its rsh agents complain at length about each
+    // other.
+    return AbortedLaunch() || SendStderr(noise_.Filter(bytes));
+  };
   request.on_stdin_taken = [events = events_](size_t bytes) {
     v1::RunEvent event;
     event.set_stdin_credit(static_cast<uint32_t>(bytes));
@@ -290,6 +294,11 @@ void JobRun::CleanUp(const Allocation& allocation) {
 void JobRun::RequestEnd(End end) {
   absl::MutexLock lock(&mutex_);
   if (!end_) end_ = std::move(end);
+}
+
+bool JobRun::AbortedLaunch() const {
+  absl::MutexLock lock(&mutex_);
+  return end_.has_value() && info_.state() == v1::LAUNCHING && !spec_.verbose();
 }
 
 bool JobRun::Ending() const {

@@ -106,6 +106,7 @@ class JobRun {
   }
   bool NoDaemons() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return daemons_.empty(); }
   bool Ending() const;
+  bool AbortedLaunch() const;
 
   const std::string id_;
   const v1::JobSpec spec_;

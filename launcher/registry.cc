@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace mpilaunch {
@@ -37,11 +38,13 @@ bool Registry::NaturalLess::operator()(const std::string& a, const std::string& 
 absl::StatusOr<uint64_t> Registry::Register(const std::string& name,
                                             const v1::Registration& registration, absl::Time now) {
   if (absl::Status status = Validate(registration); !status.ok()) return status;
-  if (name == own_host_name_) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("worker name ", name,
-                     " is the frontend's own host name: mpirun would start its ranks in the "
-                     "frontend; give the worker another one with --name or MPILAUNCH_NAME"));
+  const bool own =
+      name == own_host_name_ || name == own_host_name_.substr(0, own_host_name_.find('.'));
+  if (own || name == "localhost" || absl::StartsWith(name, "localhost.")) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "worker name ", name, own ? " is the frontend's own host name" : " means every host itself",
+        ": mpirun would start its ranks in the frontend; give the worker another one with "
+        "--name or MPILAUNCH_NAME"));
   }
   Worker& worker = workers_[name];
   if (worker.session != 0 && worker.state != v1::LOST) {

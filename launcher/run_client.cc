@@ -3,6 +3,7 @@
 #include <grpcpp/client_context.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -37,15 +38,14 @@ void PrintPhase(const std::string& name, absl::Time at, absl::Time started) {
                               absl::ToDoubleMilliseconds(at - started), absl::ToUnixNanos(at)));
 }
 
-// False: nobody reads there any more.
-bool WriteAll(int fd, absl::string_view bytes) {
+absl::Status WriteAll(int fd, absl::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return false;
+    if (n < 0) return absl::ErrnoToStatus(errno, "cannot write the program's output");
     bytes.remove_prefix(static_cast<size_t>(n));
   }
-  return true;
+  return absl::OkStatus();
 }
 
 absl::Status BringToFrontend(const std::shared_ptr<grpc::Channel>& channel,
@@ -71,10 +71,9 @@ class EventPrinter {
   bool Print(const v1::RunEvent& event, ClientInput& input) {
     switch (event.kind_case()) {
       case v1::RunEvent::kStdout:
-        output_gone_ = !WriteAll(STDOUT_FILENO, event.stdout());
-        return !output_gone_;
+        return CheckWritten(WriteAll(STDOUT_FILENO, event.stdout()));
       case v1::RunEvent::kStderr:
-        WriteAll(STDERR_FILENO, event.stderr());
+        WriteAll(STDERR_FILENO, event.stderr()).IgnoreError();
         return true;
       case v1::RunEvent::kNotice:
         PrintNotice(event.notice());
@@ -93,12 +92,21 @@ class EventPrinter {
     }
   }
 
-  bool output_gone() const { return output_gone_; }
+  // What to exit with because of that; -1: the output was written.
+  int output_error() const { return output_error_; }
 
  private:
+  bool CheckWritten(const absl::Status& status) {
+    if (status.ok()) return true;
+    const bool reader_left = errno == EPIPE;  // `mpilaunch ... | head` is no error to speak of
+    if (!reader_left) PrintNotice(status.message());
+    output_error_ = reader_left ? kExitBrokenPipe : kExitOwnFailure;
+    return false;
+  }
+
   const bool verbose_;
   const absl::Time started_;
-  bool output_gone_ = false;
+  int output_error_ = -1;
 };
 
 }  // namespace
@@ -121,9 +129,15 @@ absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalPr
   for (const std::string& argument : command.arguments) spec.add_arguments(argument);
   spec.set_ranks(command.ranks);
   for (const std::string& text : command.exports) {
-    v1::EnvironmentEntry* entry = spec.add_environment();
     const size_t equals = text.find('=');
-    entry->set_name(text.substr(0, equals));
+    const std::string name = text.substr(0, equals);
+    auto* entries = spec.mutable_environment();
+    auto same =
+        std::find_if(entries->begin(), entries->end(),
+                     [&](const v1::EnvironmentEntry& given) { return given.name() == name; });
+    v1::EnvironmentEntry* entry =
+        same != entries->end() ? &*same : entries->Add();  // the last one wins
+    entry->set_name(name);
     const char* value = std::getenv(entry->name().c_str());
     if (equals != std::string::npos) {
       entry->set_value(text.substr(equals + 1));
@@ -178,17 +192,16 @@ int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& pr
     }
   }
   const absl::Status status = FromGrpc(stream->Finish());
-  if (printer.output_gone()) return kExitBrokenPipe;
+  if (printer.output_error() >= 0) return printer.output_error();
   if (has_exit) {
     if (!event.exit().error().empty()) PrintNotice(event.exit().error());
     if (spec.verbose()) PrintPhase("exit", absl::Now(), started);
     return event.exit().code();
   }
-  PrintNotice(
-      absl::IsUnavailable(status) || status.ok()
-          ? absl::StrCat("the frontend went away while the job was there (", status.message(), ")")
-          : std::string(status.message()));
-  return kExitOwnFailure;
+  PrintNotice(absl::IsUnavailable(status) || status.ok()
+                  ? std::string("the frontend went away while the job was there")
+                  : std::string(status.message()));
+  return absl::IsInvalidArgument(status) ? kExitUsage : kExitOwnFailure;
 }
 
 }  // namespace mpilaunch

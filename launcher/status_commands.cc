@@ -3,6 +3,7 @@
 #include <grpcpp/client_context.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -67,7 +68,12 @@ absl::Status Ask(Call call) {
   return FromGrpc(call(&context));
 }
 
-void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+absl::Status Print(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::ErrnoToStatus(errno, "cannot write to the standard output");
+}
 
 }  // namespace
 
@@ -157,8 +163,7 @@ absl::Status ShowWorkers(const std::shared_ptr<grpc::Channel>& channel,
   MPILAUNCH_RETURN_IF_ERROR(Ask([&](grpc::ClientContext* context) {
     return v1::Job::NewStub(channel)->Workers(context, v1::WorkersRequest(), &response);
   }));
-  Print(command.json ? FormatWorkersJson(response) : FormatWorkers(response));
-  return absl::OkStatus();
+  return Print(command.json ? FormatWorkersJson(response) : FormatWorkers(response));
 }
 
 absl::Status ShowJobs(const std::shared_ptr<grpc::Channel>& channel, const JobsCommand& command) {
@@ -166,8 +171,7 @@ absl::Status ShowJobs(const std::shared_ptr<grpc::Channel>& channel, const JobsC
   MPILAUNCH_RETURN_IF_ERROR(Ask([&](grpc::ClientContext* context) {
     return v1::Job::NewStub(channel)->List(context, v1::ListJobsRequest(), &response);
   }));
-  Print(command.json ? FormatJobsJson(response) : FormatJobs(response, absl::Now()));
-  return absl::OkStatus();
+  return Print(command.json ? FormatJobsJson(response) : FormatJobs(response, absl::Now()));
 }
 
 absl::Status CancelJob(const std::shared_ptr<grpc::Channel>& channel,

@@ -152,6 +152,42 @@ TEST_F(Launch, McaParametersWinOverOurs) {
   EXPECT_THAT(result.out, HasSubstr("OMPI_MCA_btl=self,tcp")) << result.err;
 }
 
+TEST_F(Launch, ArgumentsAndValuesNeedNotBeUtf8) {
+  const CommandResult result =
+      Mpilaunch({"-n", "1", "-x", "LATIN=\xfc", "probe", "args", "caf\xe9"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.out, "[caf\xe9]\n");
+  EXPECT_EQ(result.err, "");
+}
+
+TEST_F(Launch, ClosedStandardInputIsAnEmptyOne) {
+  const CommandResult result = cluster_->Shell("mpilaunch -n 2 probe stdin <&-");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("rank 0 read 0 bytes"));
+}
+
+TEST_F(Launch, LastOfTwoValuesWins) {
+  EXPECT_THAT(Mpilaunch({"-n", "1", "-x", "A=1", "-x", "A=2", "probe", "env", "A"}).out,
+              HasSubstr("A=2"));
+}
+
+TEST_F(Launch, OutputThatCannotBeWrittenIsAnError) {
+  const CommandResult result = cluster_->Shell("mpilaunch -n 2 hello >/dev/full");
+  EXPECT_EQ(result.code, 125);
+  EXPECT_THAT(result.err, HasSubstr("No space left"));
+  EXPECT_EQ(cluster_->Shell("mpilaunch workers >/dev/full").code, 125);
+}
+
+TEST_F(Launch, CancelledLaunchIsQuiet) {
+  auto command = cluster_->Start({"-n", "8", "probe", "sleep", "1000"});
+  // Whatever step it is at: there is nothing to say about an end that was asked for.
+  command->Signal(SIGINT);
+  const CommandResult result = command->Finish();
+  EXPECT_EQ(result.code, 130);
+  EXPECT_THAT(result.err, Not(HasSubstr("ORTE")));
+  EXPECT_EQ(Mpilaunch({"-n", "8", "hello"}).code, 0);
+}
+
 // Bad input.
 
 TEST_F(Launch, ProgramMissing) {

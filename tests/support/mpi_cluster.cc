@@ -57,13 +57,22 @@ MpiCluster::MpiCluster(int workers, uint32_t slots_per_worker) {
   EXPECT_EQ(ready.code, 0) << ready.err;
 }
 
+Command::Options MpiCluster::ForThisCluster(Command::Options options) const {
+  options.environment.push_back("MPILAUNCH_SOCKET=" + socket_);
+  if (options.working_directory.empty()) options.working_directory = folder();
+  return options;
+}
+
 std::unique_ptr<Command> MpiCluster::Start(const std::vector<std::string>& arguments,
                                            Command::Options options) const {
   std::vector<std::string> argv = {absl::StrCat(MPILAUNCH_BIN_DIR, "/mpilaunch")};
   argv.insert(argv.end(), arguments.begin(), arguments.end());
-  options.environment.push_back("MPILAUNCH_SOCKET=" + socket_);
-  if (options.working_directory.empty()) options.working_directory = folder();
-  return std::make_unique<Command>(argv, options);
+  return std::make_unique<Command>(argv, ForThisCluster(std::move(options)));
+}
+
+CommandResult MpiCluster::Shell(const std::string& text) const {
+  return RunCommand({"sh", "-c", absl::StrCat("PATH='", MPILAUNCH_BIN_DIR, "':$PATH; ", text)},
+                    ForThisCluster({}));
 }
 
 CommandResult MpiCluster::Mpilaunch(const std::vector<std::string>& arguments,

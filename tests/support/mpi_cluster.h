@@ -29,6 +29,9 @@ class MpiCluster {
   std::unique_ptr<Command> Start(const std::vector<std::string>& arguments,
                                  Command::Options options = {}) const;
 
+  // `sh -c TEXT` there, with mpilaunch in PATH.
+  CommandResult Shell(const std::string& text) const;
+
   const std::string& folder() const { return folder_.path(); }
   // The pid, as seen here, of a process of the cluster by its program's name and host; -1: none.
   // With `environment`, only one that has this entry.
@@ -37,6 +40,8 @@ class MpiCluster {
   static std::vector<pid_t> FindProcesses(const std::string& program);
 
  private:
+  Command::Options ForThisCluster(Command::Options options) const;
+
   TemporaryFolder folder_;
   std::unique_ptr<LocalCluster> cluster_;
   std::string socket_;

@@ -51,9 +51,12 @@ TEST(CommandLine, ArgumentsBehindTwoDashes) {
 }
 
 TEST(CommandLine, ArgumentsRightAfterTheProgram) {
-  const RunCommand command = ParseRunOk("hello -n 2 a -n 5");
+  const RunCommand command = ParseRunOk("hello -n 2 a b");
   EXPECT_EQ(command.ranks, 2u);
-  EXPECT_THAT(command.arguments, ElementsAre("a", "-n", "5"));
+  EXPECT_THAT(command.arguments, ElementsAre("a", "b"));
+  // Whose option would it be?
+  EXPECT_THAT(Refused("hello a b -n 2"), HasSubstr("behind \"--\""));
+  EXPECT_THAT(ParseRunOk("hello -n 2 -- a -n 5").arguments, ElementsAre("a", "-n", "5"));
 }
 
 TEST(CommandLine, LocalOnlySaysWhere) {
@@ -111,6 +114,8 @@ TEST(CommandLine, Subcommands) {
   EXPECT_TRUE(std::get<WorkersCommand>(Parse("workers --json").command).json);
   EXPECT_FALSE(std::get<JobsCommand>(Parse("jobs").command).json);
   EXPECT_EQ(std::get<CancelCommand>(Parse("cancel 17").command).job, "17");
+  EXPECT_EQ(Parse("--socket /x workers").socket, "/x");
+  EXPECT_EQ(std::get<CancelCommand>(Parse("--socket=/x cancel 3").command).job, "3");
   Refused("cancel");
   Refused("workers now");
 }

@@ -40,10 +40,14 @@ TEST(Registry, TwoWorkersWithOneNameIsRefusedNamingBoth) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("10.0.0.3"));
 }
 
-TEST(Registry, FrontendsOwnHostNameIsRefused) {
-  Registry registry("mpife");
-  EXPECT_TRUE(
-      absl::IsFailedPrecondition(registry.Register("mpife", MakeRegistration(2), kNow).status()));
+TEST(Registry, NamesThatMpirunTakesForItselfAreRefused) {
+  Registry registry("mpife.lab.example");
+  for (const char* name : {"mpife.lab.example", "mpife", "localhost", "localhost.localdomain"}) {
+    EXPECT_TRUE(
+        absl::IsFailedPrecondition(registry.Register(name, MakeRegistration(2), kNow).status()))
+        << name;
+  }
+  EXPECT_TRUE(registry.Register("mpife2", MakeRegistration(2), kNow).ok());
 }
 
 TEST(Registry, BadFactsAreRefused) {
