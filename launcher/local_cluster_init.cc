@@ -181,7 +181,7 @@ class LocalClusterInit {
   rlimit open_files_{};          // as the daemons get it
   Pipe ready_;                   // the frontend writes a byte when it accepts
   Pipe gate_;                    // closed when the agents may run: the join bundle is there
-  Pipe programs_;                // closed when every agent's program runs
+  Pipe programs_;                // closed when every agent's program runs; a byte when one can not
   std::vector<Daemon> daemons_;  // the frontend is the first
   bool started_ = false;
 };
@@ -270,7 +270,8 @@ absl::Status LocalClusterInit::StartDaemon(const DaemonPlan& plan, int ready_fd)
   if (*pid == 0) {
     const absl::Status status = BecomeDaemon(plan, output.write.get(), ready_fd);
     const std::string error = absl::StrCat(status.message(), "\n");
-    [[maybe_unused]] const ssize_t size = write(output.write.get(), error.data(), error.size());
+    [[maybe_unused]] ssize_t size = write(output.write.get(), error.data(), error.size());
+    if (programs_.write.valid()) size = write(programs_.write.get(), "!", 1);
     _exit(absl::IsPermissionDenied(status) ? kRefused : kNotStarted);
   }
   daemons_.push_back({plan.host, *pid, Output(std::move(output.read))});
@@ -330,11 +331,15 @@ absl::Status LocalClusterInit::AwaitAgents() {
   gate_.read.reset();
   gate_.write.reset();
   const absl::Time deadline = absl::Now() + kStartTimeout;
-  bool all_run = false;
-  while (!all_run) {
-    MPILAUNCH_ASSIGN_OR_RETURN(all_run, Turn(programs_.read.get(), deadline));
+  while (true) {
+    MPILAUNCH_ASSIGN_OR_RETURN(const bool readable, Turn(programs_.read.get(), deadline));
+    if (!readable) continue;
+    char byte;
+    const ssize_t size = read(programs_.read.get(), &byte, 1);
+    if (size == 0) return absl::OkStatus();
+    // One could not become its program. It is about to end, and Turn will say why.
+    if (size == 1) programs_.read.reset();
   }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> LocalClusterInit::Turn(int fd, absl::Time deadline) {
