@@ -103,7 +103,9 @@ class Builder {
 
   // Parameters that make mpirun work over mpilaunch-rsh at all: not the user's to change.
   void Launch() {
-    SetParameter("plm_rsh_agent", request_.rsh_agent);
+    // The daemons on the workers look for it, too, and die where it is missing, though they never
+    // use it. They look for its first word only, and env is everywhere.
+    SetParameter("plm_rsh_agent", absl::StrCat("/usr/bin/env ", request_.rsh_agent));
     SetParameter("plm_rsh_no_tree_spawn", "1");
     SetParameter("orte_leave_session_attached", "1");
     // Attached daemons must all be started at once: with more workers than this (128 by default)
