@@ -85,7 +85,9 @@ struct RunParser {
                    "End the job when it has run for this many seconds, exit 124")
         ->check(WholeNumber("number of seconds", 1, 1u << 31));
     app.add_option("--wait", command.wait_seconds,
-                   "Wait so many seconds for enough workers to register")
+                   "Wait so many seconds for the frontend to listen and for enough workers to "
+                   "register")
+        ->envname("MPILAUNCH_WAIT")
         ->check(WholeNumber("number of seconds", 0, 1u << 31));
     app.add_flag("-v,--verbose", command.verbose,
                  "Show what mpilaunch chose, and the times of the launch");

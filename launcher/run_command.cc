@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "common/exit_codes.h"
 #include "common/own_binary.h"
 #include "common/status_macros.h"
@@ -21,6 +22,7 @@ namespace {
 
 // A local cluster's agents register within a fraction of a second; this bounds what is broken.
 constexpr uint32_t kLocalWaitSeconds = 60;
+constexpr absl::Duration kConnectInterval = absl::Milliseconds(20);
 
 int Report(const absl::Status& status, int exit_code) {
   std::fprintf(stderr, "mpilaunch: %s\n", std::string(status.message()).c_str());
@@ -51,6 +53,22 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> StartLocalCluster(const RunCommand
   return LocalCluster::Start(options);
 }
 
+// --wait is for a cluster that is just starting, so its frontend is waited for, too.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectWithin(const std::string& socket,
+                                                             absl::Duration wait) {
+  const absl::Time deadline = absl::Now() + wait;
+  bool told = false;
+  for (;;) {
+    auto channel = ConnectToFrontend(socket);
+    if (!absl::IsNotFound(channel.status()) || absl::Now() >= deadline) return channel;
+    if (!told) {
+      std::fprintf(stderr, "mpilaunch: waiting for a frontend at %s\n", socket.c_str());
+    }
+    told = true;
+    absl::SleepFor(kConnectInterval);
+  }
+}
+
 int Run(const CommandLine& line, const RunCommand& command, const std::vector<std::string>& words,
         absl::Time started) {
   const absl::StatusOr<LocalProgram> program = FindLocalProgram(command.program);
@@ -68,7 +86,7 @@ int Run(const CommandLine& line, const RunCommand& command, const std::vector<st
     spec->set_min_workers(command.local_workers);
     spec->set_wait_seconds(std::max(command.wait_seconds, kLocalWaitSeconds));
   }
-  const auto channel = ConnectToFrontend(socket);
+  const auto channel = ConnectWithin(socket, absl::Seconds(command.wait_seconds));
   if (!channel.ok()) return Report(channel.status(), kExitOwnFailure);
   return RunJob(*channel, *program, *spec, started);
 }
