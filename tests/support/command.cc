@@ -16,8 +16,6 @@
 namespace mpilaunch::testing {
 namespace {
 
-constexpr absl::Duration kPatience = absl::Seconds(60);
-
 std::pair<UniqueFd, UniqueFd> Pipe() {
   int ends[2] = {-1, -1};
   EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
@@ -50,7 +48,8 @@ std::vector<char*> Pointers(std::vector<std::string>& texts) {
 
 Command::Command(const std::vector<std::string>& argv, const Options& options)
     : started_(absl::Now()),
-      deadline_(started_ + kPatience),
+      patience_(options.patience),
+      deadline_(started_ + patience_),
       input_(options.input),
       keep_stdin_open_(options.keep_stdin_open) {
   auto [child_in, in] = Pipe();
@@ -123,7 +122,7 @@ CommandResult Command::Finish() {
   while (ReadSome(deadline_)) {
   }
   if (absl::Now() >= deadline_) {
-    ADD_FAILURE() << "still running after " << kPatience << "; stdout: " << result_.out
+    ADD_FAILURE() << "still running after " << patience_ << "; stdout: " << result_.out
                   << "; stderr: " << result_.err;
     kill(pid_, SIGKILL);
   }

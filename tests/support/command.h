@@ -25,7 +25,8 @@ class Command {
     std::vector<std::string> environment;  // added to ours
     std::string working_directory;
     std::string input;             // all of its stdin; ignored with keep_stdin_open
-    bool keep_stdin_open = false;  // nothing comes, and no end of file either
+    bool keep_stdin_open = false;  // nothing comes, and no end of file before CloseInput
+    absl::Duration patience = absl::Seconds(60);
   };
   // Starts it; the test fails when that is impossible.
   Command(const std::vector<std::string>& argv, const Options& options);
@@ -35,15 +36,17 @@ class Command {
   pid_t pid() const { return pid_; }
   void Signal(int signal);
   void CloseOutput() { out_.reset(); }
-  // Reads until stdout or stderr holds `text`. False: it ended, or 60 s went by, without.
+  void CloseInput() { in_.reset(); }
+  // Reads until stdout or stderr holds `text`. False: it ended, or patience did, without.
   bool AwaitOutput(const std::string& text);
-  // Reads to the end. After 60 s it is killed.
+  // Reads to the end. When patience ends it is killed.
   CommandResult Finish();
 
  private:
   bool ReadSome(absl::Time deadline);
 
   absl::Time started_;
+  absl::Duration patience_;
   absl::Time deadline_;
   pid_t pid_ = -1;
   UniqueFd in_, out_, err_;
