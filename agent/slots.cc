@@ -194,7 +194,7 @@ Slots CountSlots(const SlotInputs& inputs) {
   search.Run();
   const std::optional<Quota>& quota = search.tightest();
   Slots slots = ByAffinity(inputs.affinity_cpus);
-  if (quota.has_value() && (inputs.affinity_cpus == 0 || quota->ceiling() < inputs.affinity_cpus)) {
+  if (quota.has_value() && (inputs.affinity_cpus == 0 || quota->cores() < inputs.affinity_cpus)) {
     slots = {Clamp(quota->ceiling()), Describe(*quota)};
   }
   if (!search.not_understood().empty()) {

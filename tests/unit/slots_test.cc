@@ -126,6 +126,12 @@ TEST(SlotsTest, QuotaEqualToTheAffinityIsReportedAsAffinity) {
             "8 cores by affinity");
 }
 
+TEST(SlotsTest, QuotaBelowTheAffinityIsNamedThoughTheNumberIsTheSame) {
+  const Slots slots = WithV2("/", {{"/sys/fs/cgroup/cpu.max", "750000 100000\n"}}).Count();
+  EXPECT_EQ(slots.count, 8u);
+  EXPECT_EQ(slots.reason, "ceil(cpu quota 7.5), cgroup v2");
+}
+
 TEST(SlotsTest, V2ContainerThatSeesOnlyItsSubTree) {
   Machine machine = WithV2("/docker/c1", {{"/sys/fs/cgroup/cpu.max", "200000 100000\n"}});
   machine.inputs.mountinfo = "29 23 0:26 /docker/c1 /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
