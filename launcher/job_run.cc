@@ -17,6 +17,7 @@
 #include "common/status_macros.h"
 #include "launcher/hostfile.h"
 #include "launcher/mpi_defaults.h"
+#include "launcher/shared_memory_warnings.h"
 #include "launcher/stager.h"
 
 namespace mpilaunch {
@@ -164,6 +165,9 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
   const std::string hostfile = directory_ + "/hostfile";
   MPILAUNCH_RETURN_IF_ERROR(WriteHostfile(hostfile, allocation.blocks));
 
+  for (std::string& warning : SharedMemoryWarnings(allocation.blocks, allocation.facts)) {
+    Notice(std::move(warning));
+  }
   const MpirunCommand command = BuildMpirunCommand(DescribeLaunch(allocation, hostfile));
   if (spec_.verbose()) {
     for (const std::string& line : command.explanation) Notice(line);
