@@ -28,6 +28,8 @@ namespace {
 constexpr absl::Duration kMpirunGrace = absl::Seconds(3);
 constexpr absl::Duration kMpirunFollows = absl::Seconds(20);
 constexpr absl::Duration kEndJobTimeout = absl::Seconds(8);
+// A worker that lost only its session answers at once, one that is gone never.
+constexpr absl::Duration kEndJobOnLostTimeout = absl::Seconds(1);
 constexpr absl::Duration kDaemonsGone = absl::Seconds(8);
 
 absl::Status WriteHostfile(const std::string& path, const std::vector<RankBlock>& blocks) {
@@ -110,6 +112,10 @@ absl::StatusOr<Allocation> JobRun::AcquireSlots() {
   };
   request.cancelled = [this] { return Ending(); };
   request.on_worker_lost = [this](const std::string& worker) {
+    {
+      absl::MutexLock lock(&mutex_);
+      lost_.insert(worker);
+    }
     RequestEnd({kExitOwnFailure, v1::FAILED,
                 absl::StrCat("worker ", worker, " was lost while the job ran")});
   };
@@ -185,9 +191,7 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
     return events->Send(std::move(event));
   };
   request.on_stderr = [this](std::string bytes) {
-    // A launch that is called off makes mpirun and its rsh agents complain at length about each
-    // other.
-    return AbortedLaunch() || SendStderr(noise_.Filter(bytes));
+    return OnlyComplains() || SendStderr(noise_.Filter(bytes));
   };
   request.on_stdin_taken = [events = events_](size_t bytes) {
     v1::RunEvent event;
@@ -272,12 +276,15 @@ JobRun::End JobRun::Explain(const ExitInfo& exit) const {
 void JobRun::CleanUp(const Allocation& allocation) {
   v1::EndJobRequest request;
   request.set_job(id_);
-  auto replies = CallAll<v1::EndJobResponse>(allocation.workers, absl::Now() + kEndJobTimeout,
-                                             [&](WorkerClient& worker, grpc::ClientContext* context,
-                                                 v1::EndJobResponse* response, auto done) {
-                                               worker.process->async()->EndJob(
-                                                   context, &request, response, std::move(done));
-                                             });
+  auto replies = CallAll<v1::EndJobResponse>(
+      allocation.workers, absl::Now() + kEndJobTimeout,
+      [&](WorkerClient& worker, grpc::ClientContext* context, v1::EndJobResponse* response,
+          auto done) {
+        if (Lost(worker.name)) {
+          context->set_deadline(absl::ToChronoTime(absl::Now() + kEndJobOnLostTimeout));
+        }
+        worker.process->async()->EndJob(context, &request, response, std::move(done));
+      });
   for (const auto& reply : replies) {
     if (!reply.status.ok())
       LogWarning(absl::StrCat("job=", id_, " cleaning up: ", reply.status.message()));
@@ -300,9 +307,18 @@ void JobRun::RequestEnd(End end) {
   if (!end_) end_ = std::move(end);
 }
 
-bool JobRun::AbortedLaunch() const {
+// A launch that is called off makes mpirun and its rsh agents complain at length about each other,
+// and so does a daemon that is lost with its worker: what happened is said by us, in one line.
+bool JobRun::OnlyComplains() const {
   absl::MutexLock lock(&mutex_);
-  return end_.has_value() && info_.state() == v1::LAUNCHING && !spec_.verbose();
+  if (spec_.verbose()) return false;
+  return (end_.has_value() && info_.state() == v1::LAUNCHING) || !lost_.empty() ||
+         !daemon_error_.empty();
+}
+
+bool JobRun::Lost(const std::string& worker) const {
+  absl::MutexLock lock(&mutex_);
+  return lost_.count(worker) > 0;
 }
 
 bool JobRun::Ending() const {

@@ -106,7 +106,8 @@ class JobRun {
   }
   bool NoDaemons() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return daemons_.empty(); }
   bool Ending() const;
-  bool AbortedLaunch() const;
+  bool OnlyComplains() const;
+  bool Lost(const std::string& worker) const;
 
   const std::string id_;
   const v1::JobSpec spec_;
@@ -119,6 +120,7 @@ class JobRun {
   mutable absl::Mutex mutex_;
   v1::JobInfo info_ ABSL_GUARDED_BY(mutex_);
   WorkerClients workers_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> lost_ ABSL_GUARDED_BY(mutex_);  // workers that went away while it ran
   pid_t mpirun_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string early_stdin_
       ABSL_GUARDED_BY(mutex_);  // arrived before mpirun; bounded by the client's credit
