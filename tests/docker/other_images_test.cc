@@ -69,7 +69,7 @@ TEST_P(OtherImages, JobThatNeedsWorkersOfBothSeriesIsRefused) {
   EXPECT_EQ(refused.code, 125);
   EXPECT_EQ(refused.out, "");
   EXPECT_THAT(refused.err, AllOf(HasSubstr("four"), HasSubstr("five")));
-  EXPECT_THAT(refused.err, AllOf(HasSubstr("Open MPI 4.1."), HasSubstr("Open MPI 5.0.")));
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("4.1."), HasSubstr("5.0.")));
 
   const CommandResult fits = cluster.Mpilaunch({"hello", "-n", "4"});
   EXPECT_EQ(fits.code, 0);

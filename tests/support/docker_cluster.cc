@@ -36,11 +36,6 @@ for label; do
 done
 )";
 
-std::string Image(const std::string& role, const std::string& series) {
-  const char* suffix = std::getenv("MPILAUNCH_IMAGE_SUFFIX");
-  return absl::StrCat("mpilaunch-", role, ":", series, suffix == nullptr ? "" : suffix);
-}
-
 std::string UniquePrefix() {
   static std::atomic<int> count = 0;
   return absl::StrCat("mpilaunch-test-", getpid(), "-", ++count);
@@ -58,8 +53,18 @@ std::string SeriesName(const ::testing::TestParamInfo<std::string>& info) {
   return absl::StrReplaceAll(info.param, {{".", "_"}});
 }
 
-std::string FrontendImage(const std::string& series) { return Image("frontend", series); }
-std::string WorkerImage(const std::string& series) { return Image("worker", series); }
+std::string ImageTag(const std::string& series) {
+  const char* suffix = std::getenv("MPILAUNCH_IMAGE_SUFFIX");
+  return absl::StrCat(series, suffix == nullptr ? "" : suffix);
+}
+
+std::string FrontendImage(const std::string& series) {
+  return absl::StrCat("mpilaunch-frontend:", ImageTag(series));
+}
+
+std::string WorkerImage(const std::string& series) {
+  return absl::StrCat("mpilaunch-worker:", ImageTag(series));
+}
 
 std::string Docker(const Words& words, Command::Options options) {
   const CommandResult result = RunCommand(Concatenate({{"docker"}, words}), options);
@@ -106,7 +111,7 @@ std::string DockerScope::Build(const std::string& what, const std::string& docke
   options.input = dockerfile;
   options.patience = kBuildPatience;
   options.environment = {"DOCKER_BUILDKIT=0"};
-  Docker({"build", "--label", Label(), "--tag", Name(what), "-"}, options);
+  Docker({"build", "--network", "host", "--label", Label(), "--tag", Name(what), "-"}, options);
   return Name(what);
 }
 

@@ -27,8 +27,9 @@ inline constexpr char kOpenMpi5[] = "5.0";
 inline auto BothSeries() { return ::testing::Values(kOpenMpi4, kOpenMpi5); }
 std::string SeriesName(const ::testing::TestParamInfo<std::string>& info);
 
-// mpilaunch-frontend:4.1 and the like; MPILAUNCH_IMAGE_SUFFIX goes behind, for images under other
-// tags.
+// mpilaunch-frontend:4.1 and the like. MPILAUNCH_IMAGE_SUFFIX goes behind the tag, so that tests
+// can run with other images than those that `./dev images` made.
+std::string ImageTag(const std::string& series);
 std::string FrontendImage(const std::string& series);
 std::string WorkerImage(const std::string& series);
 
