@@ -10,15 +10,20 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "agent/elf_check.h"
 #include "agent/shared_memory.h"
 #include "common/logging.h"
 #include "common/private_folder.h"
+#include "common/program_path.h"
+#include "common/staged_files.h"
 #include "common/status_macros.h"
 
 namespace mpilaunch {
@@ -97,27 +102,55 @@ absl::Status CheckWorkingDirectory(const std::string& folder) {
                                                     " (--wdir)"));
 }
 
-absl::Status Validate(const v1::StageRequest& request) {
-  MPILAUNCH_RETURN_IF_ERROR(ValidateJobId(request.job()));
-  bool has_program = request.program().empty();
-  absl::flat_hash_set<std::string> names;
-  for (const v1::StagedFile& file : request.files()) {
-    MPILAUNCH_RETURN_IF_ERROR(ValidateFileName(file.name()));
-    MPILAUNCH_RETURN_IF_ERROR(Annotate(ValidateSha256(file.sha256()), file.name()));
-    if (!names.insert(file.name()).second) {
-      return absl::InvalidArgumentError(absl::StrCat("two files are called ", file.name()));
-    }
-    has_program = has_program || file.name() == request.program();
-  }
-  if (has_program) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("the program ", request.program(), " is not among the files"));
+// What the ranks will have as PATH.
+std::string SearchPath(const v1::StageRequest& request) {
+  if (!request.search_path().empty()) return request.search_path();
+  const std::string own = Environment("PATH");
+  return own.empty() ? kDefaultPath : own;
 }
 
-const v1::StagedFile& ProgramOf(const v1::StageRequest& request) {
-  return *std::find_if(
-      request.files().begin(), request.files().end(),
-      [&](const v1::StagedFile& file) { return file.name() == request.program(); });
+// As Open MPI's daemon looks it up: relative folders are meant from where the ranks start.
+absl::Status CheckWorkersProgram(const std::string& name, const std::string& search_path,
+                                 const std::filesystem::path& start) {
+  std::vector<std::string> folders;
+  for (absl::string_view folder : absl::StrSplit(search_path, ':', absl::SkipEmpty())) {
+    folders.push_back(start / std::string(folder));
+  }
+  const absl::Status found = FindProgram(name, absl::StrJoin(folders, ":")).status();
+  if (found.ok()) return found;
+  return absl::NotFoundError(
+      absl::IsPermissionDenied(found)
+          ? std::string(found.message())
+          : absl::StrCat(name, ": not found in the PATH here (", search_path, ")"));
+}
+
+// Makes what is missing of `folder`, a path inside `work`. Folders come into being here only, so
+// that no symlink can stand for one.
+absl::Status MakeFolders(const std::string& work, absl::string_view folder,
+                         absl::flat_hash_set<std::string>& made) {
+  for (size_t end = 0; end != folder.npos;) {
+    end = folder.find('/', end + 1);
+    const std::string path = absl::StrCat(work, "/", folder.substr(0, end));
+    if (made.insert(path).second) MPILAUNCH_RETURN_IF_ERROR(MakeFolder(path));
+  }
+  return absl::OkStatus();
+}
+
+// nullptr: not among the files.
+const v1::StagedFile* ProgramOf(const v1::StageRequest& request) {
+  for (const v1::StagedFile& file : request.files()) {
+    if (!file.folder() && file.name() == request.program()) return &file;
+  }
+  return nullptr;
+}
+
+absl::Status Validate(const v1::StageRequest& request) {
+  MPILAUNCH_RETURN_IF_ERROR(ValidateJobId(request.job()));
+  MPILAUNCH_RETURN_IF_ERROR(ValidateStagedFiles(request.files()));
+  if (!request.workers_program().empty()) return ValidateFileName(request.workers_program());
+  if (request.program().empty() || ProgramOf(request) != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the program ", request.program(), " is not among the files"));
 }
 
 }  // namespace
@@ -151,15 +184,6 @@ absl::Status ValidateJobId(absl::string_view job) {
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "\"", absl::CHexEscape(job.substr(0, 2 * kMaxJobIdDigits)), "\" is not a job id"));
-}
-
-absl::Status ValidateFileName(absl::string_view name) {
-  if (!name.empty() && name != "." && name != ".." && name.size() <= NAME_MAX &&
-      !absl::StrContains(name, '/') && !absl::StrContains(name, '\0')) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat("\"", absl::CHexEscape(name.substr(0, NAME_MAX)),
-                                                 "\" is not a plain file name"));
 }
 
 absl::StatusOr<std::unique_ptr<Staging>> Staging::Open(Options options) {
@@ -224,38 +248,56 @@ absl::Status Staging::Fill(const v1::StageRequest& request) {
   for (const std::string& folder : {JobDirectory(job), WorkDirectory(job), TmpDirectory(job)}) {
     MPILAUNCH_RETURN_IF_ERROR(MakeFolder(folder));
   }
+  absl::flat_hash_set<std::string> folders;
   for (const v1::StagedFile& file : request.files()) {
-    MPILAUNCH_RETURN_IF_ERROR(Annotate(
-        options_.blobs->Link({file.sha256(), file.size()},
-                             absl::StrCat(WorkDirectory(job), "/", file.name()), file.executable()),
-        file.name()));
+    const size_t slash = file.folder() ? file.name().size() : file.name().rfind('/');
+    if (slash != std::string::npos) {
+      MPILAUNCH_RETURN_IF_ERROR(
+          MakeFolders(WorkDirectory(job), file.name().substr(0, slash), folders));
+    }
+    if (!file.folder()) MPILAUNCH_RETURN_IF_ERROR(Annotate(LinkBlob(job, file), file.name()));
   }
   return absl::OkStatus();
 }
 
+absl::Status Staging::LinkBlob(const std::string& job, const v1::StagedFile& file) {
+  const absl::Status status =
+      options_.blobs->Link({file.sha256(), file.size()},
+                           absl::StrCat(WorkDirectory(job), "/", file.name()), file.executable());
+  // The frontend has just made sure that it is here: others have needed its room since.
+  return absl::IsNotFound(status) ? absl::AbortedError(status.message()) : status;
+}
+
 absl::Status Staging::CheckLaunch(const v1::StageRequest& request) {
   const std::string work = WorkDirectory(request.job());
+  std::string start = work;
   if (!request.working_directory().empty()) {
     // A relative one is meant from where the ranks start.
-    MPILAUNCH_RETURN_IF_ERROR(
-        CheckWorkingDirectory(std::filesystem::path(work) / request.working_directory()));
+    start = std::filesystem::path(work) / request.working_directory();
+    MPILAUNCH_RETURN_IF_ERROR(CheckWorkingDirectory(start));
+  }
+  const std::string search_path = SearchPath(request);
+  if (!request.workers_program().empty()) {
+    MPILAUNCH_RETURN_IF_ERROR(CheckRoom(work));
+    return CheckWorkersProgram(request.workers_program(), search_path, start);
   }
   if (request.program().empty()) return absl::OkStatus();
   MPILAUNCH_RETURN_IF_ERROR(CheckCanExecute(work));
   MPILAUNCH_RETURN_IF_ERROR(CheckRoom(work));
-  MPILAUNCH_ASSIGN_OR_RETURN(const std::string interpreter,
-                             CheckProgram(absl::StrCat(work, "/", request.program()),
-                                          request.program(), Environment("PATH")));
+  MPILAUNCH_ASSIGN_OR_RETURN(
+      const std::string interpreter,
+      CheckProgram(absl::StrCat(work, "/", request.program()), request.program(), search_path));
   if (interpreter.empty()) return absl::OkStatus();
   return CheckLibrariesOnce(request, interpreter);
 }
 
-// Only good answers are remembered: a library that is missing may be installed meanwhile.
+// Only good answers are remembered: a library that is missing may be installed meanwhile. Nor is
+// one of a job with other files, among which the libraries may be.
 absl::Status Staging::CheckLibrariesOnce(const v1::StageRequest& request,
                                          const std::string& interpreter) {
   const std::string library_path =
       request.library_path().empty() ? Environment("LD_LIBRARY_PATH") : request.library_path();
-  const std::string key = absl::StrCat(ProgramOf(request).sha256(), ":", library_path);
+  const std::string key = absl::StrCat(ProgramOf(request)->sha256(), ":", library_path);
   {
     absl::MutexLock lock(&mutex_);
     if (complete_programs_.contains(key)) return absl::OkStatus();
@@ -263,6 +305,7 @@ absl::Status Staging::CheckLibrariesOnce(const v1::StageRequest& request,
   MPILAUNCH_RETURN_IF_ERROR(CheckLibraries(
       interpreter, absl::StrCat(WorkDirectory(request.job()), "/", request.program()),
       request.program(), library_path, *options_.init));
+  if (request.files_size() > 1) return absl::OkStatus();
   absl::MutexLock lock(&mutex_);
   if (complete_programs_.size() >= kMaxRememberedPrograms) complete_programs_.clear();
   complete_programs_.insert(key);

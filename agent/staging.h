@@ -21,9 +21,6 @@ namespace mpilaunch {
 
 // INVALID_ARGUMENT unless 1 to 12 decimal digits: what is safe as a folder's name.
 absl::Status ValidateJobId(absl::string_view job);
-// INVALID_ARGUMENT unless one component of a path: not empty, no '/', not "." or "..", no NUL, at
-// most 255 bytes.
-absl::Status ValidateFileName(absl::string_view name);
 
 // Thread-safe. Two calls for one job run one after the other.
 class Staging {
@@ -40,8 +37,9 @@ class Staging {
 
   // Makes the job's directory anew, links the files into it and checks that the program can start
   // here. Blocks, up to some 10 s where the file system or the dynamic loader is slow. On an error
-  // nothing stays. INVALID_ARGUMENT: a bad id, name or digest. NOT_FOUND: a blob is missing.
-  // FAILED_PRECONDITION: the program cannot start here, and why.
+  // nothing stays. INVALID_ARGUMENT: a bad id, name or digest. ABORTED: a blob is missing.
+  // NOT_FOUND: a program that the worker should have is not here. FAILED_PRECONDITION: the program
+  // cannot start here, and why.
   absl::Status Stage(const v1::StageRequest& request);
 
   // Removes the job's directory, never following a symlink. OK when there is none.
@@ -57,6 +55,7 @@ class Staging {
 
   std::string JobDirectory(const std::string& job) const;
   absl::Status Fill(const v1::StageRequest& request);
+  absl::Status LinkBlob(const std::string& job, const v1::StagedFile& file);
   absl::Status CheckLaunch(const v1::StageRequest& request);
   absl::Status CheckLibrariesOnce(const v1::StageRequest& request, const std::string& interpreter);
 

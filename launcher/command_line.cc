@@ -19,13 +19,18 @@ constexpr uint32_t kMaxRanks = 1 << 20;
 constexpr uint32_t kMaxLocalWorkers = 1024;
 
 constexpr char kDescription[] =
-    "Runs an Open MPI program on the workers that are registered with the frontend. The program is "
-    "pushed\n"
-    "to the workers that lack it; no ssh, no hostfile, no copying.\n\n"
+    "Runs an Open MPI program on the workers that are registered with the frontend. A program that "
+    "is a file\n"
+    "here is pushed to the workers that lack it; any other name without a '/' is a program that "
+    "they "
+    "have. No ssh,\n"
+    "no hostfile, no copying.\n\n"
     "  mpilaunch hello -n 8               eight ranks of ./hello, in even blocks over all workers\n"
     "  mpilaunch -n 8 hello a b           with arguments; options before the program, as with "
     "mpirun\n"
     "  mpilaunch hello -n 8 -- a b        the same\n"
+    "  mpilaunch -n 4 --stage ring.py python3 ring.py\n"
+    "                                     the workers' python3, with a file of yours\n"
     "  mpilaunch --local=2 hello -n 8     on this machine alone: a frontend and two workers for "
     "this one run\n"
     "  mpilaunch workers | jobs | cancel JOB";
@@ -67,6 +72,12 @@ struct RunParser {
         ->check(WholeNumber("number of ranks", 1, kMaxRanks));
     app.add_option("-x", command.exports,
                    "VAR or VAR=VALUE: set it in the ranks' environment; may be repeated")
+        ->type_size(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--stage", command.staged,
+                   "PATH: push this file, or folder with all that is in it, too; the ranks find it "
+                   "under the same path in the job's own folder; may be repeated")
         ->type_size(1)
         ->allow_extra_args(false)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

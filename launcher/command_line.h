@@ -17,6 +17,7 @@ struct RunCommand {
   std::vector<std::string> arguments;
   uint32_t ranks = 0;                // 0: one per slot
   std::vector<std::string> exports;  // -x NAME or NAME=VALUE
+  std::vector<std::string> staged;   // --stage, as typed
   std::string working_directory;
   bool oversubscribe = false;
   v1::Placement placement = v1::SPREAD;

@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/atomic_file.h"
-#include "common/sha256.h"
+#include "common/staged_files.h"
 #include "common/status_macros.h"
 
 namespace mpilaunch {
@@ -25,11 +25,13 @@ bool HasNul(const std::string& text) { return text.find('\0') != std::string::np
 }  // namespace
 
 absl::Status ValidateJobSpec(const v1::JobSpec& spec) {
-  const std::string& program = spec.program();
-  if (program.empty() || program == "." || program == ".." || program.size() > 255 ||
-      HasNul(program) || absl::StrContains(program, "/")) {
-    return absl::InvalidArgumentError("the program must be a plain file name");
+  MPILAUNCH_RETURN_IF_ERROR(Annotate(ValidateFileName(spec.program()), "the program"));
+  // mpirun would take these for something of its own; a pushed program is called ./NAME.
+  if (spec.workers_program() && (spec.program()[0] == '-' || spec.program() == ":")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", spec.program(), "\" cannot be the name of a program on the workers"));
   }
+  MPILAUNCH_RETURN_IF_ERROR(ValidateStagedFiles(FilesOf(spec)));
   if (spec.ranks() > kMaxRanks)
     return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxRanks, " ranks"));
   for (const v1::EnvironmentEntry& entry : spec.environment()) {
@@ -47,8 +49,7 @@ absl::Status ValidateJobSpec(const v1::JobSpec& spec) {
     return absl::InvalidArgumentError(
         "--wdir must be an absolute path: it is a folder on the workers");
   }
-  MPILAUNCH_RETURN_IF_ERROR(CheckMpirunSpec(spec));
-  return ValidateSha256(spec.digest().sha256());
+  return CheckMpirunSpec(spec);
 }
 
 absl::StatusOr<std::unique_ptr<JobManager>> JobManager::Open(JobServices services,

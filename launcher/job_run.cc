@@ -39,6 +39,20 @@ absl::Status WriteHostfile(const std::string& path, const std::vector<RankBlock>
   return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write ", path));
 }
 
+v1::StageRequest MakeStageRequest(const std::string& job, const v1::JobSpec& spec) {
+  v1::StageRequest request;
+  request.set_job(job);
+  *(spec.workers_program() ? request.mutable_workers_program() : request.mutable_program()) =
+      spec.program();
+  request.set_working_directory(spec.working_directory());
+  for (const v1::EnvironmentEntry& entry : spec.environment()) {
+    if (entry.name() == "LD_LIBRARY_PATH") request.set_library_path(entry.value());
+    if (entry.name() == "PATH") request.set_search_path(entry.value());
+  }
+  *request.mutable_files() = FilesOf(spec);
+  return request;
+}
+
 // Our own network on the way to a worker; "none" is no worker's, so that none is chosen.
 std::string NetworkTowards(const std::string& worker_address) {
   constexpr uint16_t kAnyPort = 9;  // nothing is sent
@@ -47,6 +61,17 @@ std::string NetworkTowards(const std::string& worker_address) {
 }
 
 }  // namespace
+
+google::protobuf::RepeatedPtrField<v1::StagedFile> FilesOf(const v1::JobSpec& spec) {
+  google::protobuf::RepeatedPtrField<v1::StagedFile> files = spec.files();
+  if (spec.workers_program()) return files;
+  v1::StagedFile* program = files.Add();
+  program->set_name(spec.program());
+  program->set_sha256(spec.digest().sha256());
+  program->set_size(spec.digest().size());
+  program->set_executable(true);
+  return files;
+}
 
 JobRun::JobRun(std::string id, v1::JobSpec spec, const JobServices& services,
                std::shared_ptr<JobEvents> events)
@@ -141,22 +166,18 @@ absl::Status JobRun::Stage(const Allocation& allocation) {
   MPILAUNCH_RETURN_IF_ERROR(CheckWorkersAgree(facts, services_.mpi.version));
 
   StageJob stage;
-  stage.digest = {spec_.digest().sha256(), spec_.digest().size()};
-  MPILAUNCH_ASSIGN_OR_RETURN(stage.blob_path, services_.blobs->Path(stage.digest));
   stage.on_progress = [this](const std::string& text) { Notice(text); };
   stage.cancelled = [this] { return Ending(); };
-  stage.request.set_job(id_);
-  stage.request.set_program(spec_.program());
-  stage.request.set_working_directory(spec_.working_directory());
-  for (const v1::EnvironmentEntry& entry : spec_.environment()) {
-    if (entry.name() == "LD_LIBRARY_PATH") stage.request.set_library_path(entry.value());
+  stage.request = MakeStageRequest(id_, spec_);
+  const absl::Status staged = StageOnWorkers(allocation.workers, *services_.blobs, stage);
+  if (absl::IsNotFound(staged)) {
+    RequestEnd(
+        {kExitNotFound, v1::FAILED,
+         absl::StrCat(staged.message(), "\n(", spec_.program(),
+                      " is no file in the folder where mpilaunch was started, so it is meant "
+                      "as a program of the workers)")});
   }
-  v1::StagedFile* file = stage.request.add_files();
-  file->set_name(spec_.program());
-  file->set_sha256(stage.digest.sha256);
-  file->set_size(stage.digest.size);
-  file->set_executable(true);
-  MPILAUNCH_RETURN_IF_ERROR(StageOnWorkers(allocation.workers, stage));
+  MPILAUNCH_RETURN_IF_ERROR(staged);
   Phase("push");
   return absl::OkStatus();
 }

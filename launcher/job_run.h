@@ -44,6 +44,9 @@ struct JobServices {
   std::function<absl::Time()> clock = absl::Now;
 };
 
+// All that lies in the job's directory: the program, when it is pushed, and spec.files.
+google::protobuf::RepeatedPtrField<v1::StagedFile> FilesOf(const v1::JobSpec& spec);
+
 class JobRun {
  public:
   JobRun(std::string id, v1::JobSpec spec, const JobServices& services,

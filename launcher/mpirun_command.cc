@@ -160,8 +160,9 @@ class Builder {
     const v1::JobSpec& spec = request_.spec;
     const std::string work = job_directory_ + "/work";
     const bool elsewhere = !spec.working_directory().empty();
-    const std::string program =
-        elsewhere ? absl::StrCat(work, "/", spec.program()) : absl::StrCat("./", spec.program());
+    const std::string program = spec.workers_program() ? spec.program()
+                                : elsewhere            ? absl::StrCat(work, "/", spec.program())
+                                                       : absl::StrCat("./", spec.program());
     Append({"--wdir", elsewhere ? spec.working_directory() : work});
     const auto& arguments = spec.arguments();
     if (std::find(arguments.begin(), arguments.end(), ":") == arguments.end()) {

@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +16,6 @@
 #include "common/blob_client.h"
 #include "common/exit_codes.h"
 #include "common/grpc_status.h"
-#include "common/program_path.h"
 #include "common/status_macros.h"
 #include "job.grpc.pb.h"
 #include "launcher/client_input.h"
@@ -48,18 +46,38 @@ absl::Status WriteAll(int fd, absl::string_view bytes) {
   return absl::OkStatus();
 }
 
-absl::Status BringToFrontend(const std::shared_ptr<grpc::Channel>& channel,
-                             const LocalProgram& program) {
-  auto stub = v1::Blob::NewStub(channel);
+FileDigest DigestOf(const LocalFile& file) { return {file.staged.sha256(), file.staged.size()}; }
+
+absl::Status Bring(v1::Blob::Stub& stub, const std::vector<const LocalFile*>& files) {
   v1::FindMissingRequest request;
-  request.add_digests()->set_sha256(program.digest.sha256);
-  request.mutable_digests(0)->set_size(program.digest.size);
+  for (const LocalFile* file : files) {
+    v1::Digest* digest = request.add_digests();
+    digest->set_sha256(file->staged.sha256());
+    digest->set_size(file->staged.size());
+  }
   v1::FindMissingResponse response;
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kAnswerTimeout));
-  MPILAUNCH_RETURN_IF_ERROR(FromGrpc(stub->FindMissing(&context, request, &response)));
-  if (response.missing_size() == 0) return absl::OkStatus();
-  return PushBlob(*stub, program.path, program.digest, absl::Now() + kPushTimeout, nullptr);
+  MPILAUNCH_RETURN_IF_ERROR(FromGrpc(stub.FindMissing(&context, request, &response)));
+  for (const v1::Digest& missing : response.missing()) {
+    const auto file = std::find_if(files.begin(), files.end(), [&](const LocalFile* candidate) {
+      return candidate->staged.sha256() == missing.sha256();
+    });
+    if (file == files.end()) return absl::InternalError("the frontend misses what nobody offered");
+    MPILAUNCH_RETURN_IF_ERROR(Annotate(
+        PushBlob(stub, (*file)->path, DigestOf(**file), absl::Now() + kPushTimeout, nullptr),
+        absl::StrCat("bringing ", (*file)->path, " to the frontend")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BringToFrontend(const std::shared_ptr<grpc::Channel>& channel, const JobFiles& files) {
+  std::vector<const LocalFile*> with_bytes;
+  if (!files.program.path.empty()) with_bytes.push_back(&files.program);
+  for (const LocalFile& file : files.staged) {
+    if (!file.staged.folder()) with_bytes.push_back(&file);
+  }
+  return with_bytes.empty() ? absl::OkStatus() : Bring(*v1::Blob::NewStub(channel), with_bytes);
 }
 
 // Relays the job's events to the terminal until the exit event or the end of the stream.
@@ -111,21 +129,16 @@ class EventPrinter {
 
 }  // namespace
 
-absl::StatusOr<LocalProgram> FindLocalProgram(const std::string& typed) {
-  const char* path = std::getenv("PATH");
-  MPILAUNCH_ASSIGN_OR_RETURN(std::string found,
-                             FindProgram(typed, absl::StrCat(".:", path == nullptr ? "" : path)));
-  MPILAUNCH_ASSIGN_OR_RETURN(FileDigest digest, HashFile(found));
-  std::string name = std::filesystem::path(found).filename();
-  return LocalProgram{std::move(found), std::move(name), std::move(digest)};
-}
-
-absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalProgram& program,
+absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const JobFiles& files,
                                         const std::string& typed_line) {
   v1::JobSpec spec;
-  spec.set_program(program.name);
-  spec.mutable_digest()->set_sha256(program.digest.sha256);
-  spec.mutable_digest()->set_size(program.digest.size);
+  spec.set_program(files.program.staged.name());
+  spec.set_workers_program(files.program.path.empty());
+  if (!spec.workers_program()) {
+    spec.mutable_digest()->set_sha256(files.program.staged.sha256());
+    spec.mutable_digest()->set_size(files.program.staged.size());
+  }
+  for (const LocalFile& file : files.staged) *spec.add_files() = file.staged;
   for (const std::string& argument : command.arguments) spec.add_arguments(argument);
   spec.set_ranks(command.ranks);
   for (const std::string& text : command.exports) {
@@ -164,11 +177,11 @@ absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalPr
   return spec;
 }
 
-int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program,
+int RunJob(const std::shared_ptr<grpc::Channel>& channel, const JobFiles& files,
            const v1::JobSpec& spec, absl::Time started) {
   if (spec.verbose()) PrintPhase("hash", absl::Now(), started);
-  if (absl::Status status = BringToFrontend(channel, program); !status.ok()) {
-    PrintNotice(Annotate(status, "bringing the program to the frontend").message());
+  if (absl::Status status = BringToFrontend(channel, files); !status.ok()) {
+    PrintNotice(status.message());
     return kExitOwnFailure;
   }
   auto stub = v1::Job::NewStub(channel);

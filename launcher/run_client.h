@@ -1,4 +1,4 @@
-// `mpilaunch PROGRAM`: brings the program to the frontend, submits the job and is its terminal.
+// `mpilaunch PROGRAM`: brings the files to the frontend, submits the job and is its terminal.
 #ifndef MPILAUNCH_LAUNCHER_RUN_CLIENT_H_
 #define MPILAUNCH_LAUNCHER_RUN_CLIENT_H_
 
@@ -6,32 +6,28 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
-#include "common/sha256.h"
 #include "launcher/command_line.h"
+#include "launcher/local_files.h"
 
 namespace mpilaunch {
 
-// The program as found on this machine.
-struct LocalProgram {
-  std::string path;
-  std::string name;
-  FileDigest digest;
+struct JobFiles {
+  LocalFile program;  // its path is empty when it is the workers' own
+  std::vector<LocalFile> staged;
 };
-// Bare names: the current folder first, then PATH. NOT_FOUND, PERMISSION_DENIED (a folder, not
-// executable).
-absl::StatusOr<LocalProgram> FindLocalProgram(const std::string& typed);
 
 // Values for -x; NAME alone takes ours. NOT_FOUND: -x NAME of a variable that is not set.
-absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const LocalProgram& program,
+absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const JobFiles& files,
                                         const std::string& typed_line);
 
 // Runs the job on `channel` to its end and returns the exit code. The program's output goes to
 // stdout and stderr, notices to stderr, our stdin to rank 0; INT, TERM, HUP, QUIT, USR1 and USR2 go
 // to the job and must be blocked in every thread (PrepareProcess does that). `started` is when
 // mpilaunch was.
-int RunJob(const std::shared_ptr<grpc::Channel>& channel, const LocalProgram& program,
+int RunJob(const std::shared_ptr<grpc::Channel>& channel, const JobFiles& files,
            const v1::JobSpec& spec, absl::Time started);
 
 }  // namespace mpilaunch

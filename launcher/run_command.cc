@@ -14,6 +14,7 @@
 #include "common/status_macros.h"
 #include "launcher/frontend_connection.h"
 #include "launcher/local_cluster.h"
+#include "launcher/local_files.h"
 #include "launcher/run_client.h"
 #include "launcher/status_commands.h"
 
@@ -71,10 +72,13 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectWithin(const std::string& 
 
 int Run(const CommandLine& line, const RunCommand& command, const std::vector<std::string>& words,
         absl::Time started) {
-  const absl::StatusOr<LocalProgram> program = FindLocalProgram(command.program);
+  absl::StatusOr<LocalFile> program = FindLocalProgram(command.program);
   if (!program.ok()) return Report(program.status(), ProgramErrorCode(program.status()));
+  absl::StatusOr<std::vector<LocalFile>> staged = FindStagedFiles(command.staged, *program);
+  if (!staged.ok()) return Report(staged.status(), kExitUsage);
+  const JobFiles files = {*std::move(program), *std::move(staged)};
   absl::StatusOr<v1::JobSpec> spec =
-      MakeJobSpec(command, *program, absl::StrCat("mpilaunch ", absl::StrJoin(words, " ")));
+      MakeJobSpec(command, files, absl::StrCat("mpilaunch ", absl::StrJoin(words, " ")));
   if (!spec.ok()) return Report(spec.status(), kExitUsage);
 
   std::string socket = line.socket;
@@ -88,7 +92,7 @@ int Run(const CommandLine& line, const RunCommand& command, const std::vector<st
   }
   const auto channel = ConnectWithin(socket, absl::Seconds(command.wait_seconds));
   if (!channel.ok()) return Report(channel.status(), kExitOwnFailure);
-  return RunJob(*channel, *program, *spec, started);
+  return RunJob(*channel, files, *spec, started);
 }
 
 }  // namespace

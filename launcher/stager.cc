@@ -1,7 +1,9 @@
 #include "launcher/stager.h"
 
-#include <algorithm>
+#include <map>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -28,12 +30,32 @@ absl::Status Combine(const std::vector<WorkerReply<Response>>& replies) {
   return absl::Status(code, absl::StrJoin(messages, "\n"));
 }
 
-absl::StatusOr<WorkerClients> FindThoseMissing(const WorkerClients& workers,
-                                               const FileDigest& digest) {
+// The files with bytes, each content once.
+using Contents = std::map<std::string, const v1::StagedFile*>;
+
+Contents ContentsOf(const v1::StageRequest& request) {
+  Contents contents;
+  for (const v1::StagedFile& file : request.files()) {
+    if (!file.folder()) contents.emplace(file.sha256(), &file);
+  }
+  return contents;
+}
+
+// What one worker lacks.
+struct Lack {
+  std::shared_ptr<WorkerClient> worker;
+  std::vector<const v1::StagedFile*> files;
+  uint64_t bytes = 0;
+};
+
+absl::StatusOr<std::vector<Lack>> FindLacks(const WorkerClients& workers,
+                                            const Contents& contents) {
   v1::FindMissingRequest request;
-  v1::Digest* wanted = request.add_digests();
-  wanted->set_sha256(digest.sha256);
-  wanted->set_size(digest.size);
+  for (const auto& [sha256, file] : contents) {
+    v1::Digest* wanted = request.add_digests();
+    wanted->set_sha256(sha256);
+    wanted->set_size(file->size());
+  }
   auto replies = CallAll<v1::FindMissingResponse>(
       workers, absl::Now() + kAnswerTimeout,
       [&](WorkerClient& worker, grpc::ClientContext* context, v1::FindMissingResponse* response,
@@ -41,33 +63,60 @@ absl::StatusOr<WorkerClients> FindThoseMissing(const WorkerClients& workers,
         worker.blob->async()->FindMissing(context, &request, response, std::move(done));
       });
   MPILAUNCH_RETURN_IF_ERROR(Combine(replies));
-  WorkerClients missing;
+  std::vector<Lack> lacks;
   for (size_t i = 0; i < workers.size(); ++i) {
-    if (replies[i].response.missing_size() > 0) missing.push_back(workers[i]);
+    Lack lack{workers[i], {}, 0};
+    for (const v1::Digest& missing : replies[i].response.missing()) {
+      const auto file = contents.find(missing.sha256());
+      if (file == contents.end()) continue;
+      lack.files.push_back(file->second);
+      lack.bytes += file->second->size();
+    }
+    if (!lack.files.empty()) lacks.push_back(std::move(lack));
   }
-  return missing;
+  return lacks;
 }
 
-absl::Status PushTo(WorkerClient& worker, const StageJob& job) {
-  const std::string text =
-      absl::StrCat("pushing ", job.request.program(), " (", job.digest.size, " bytes) to ");
-  const absl::Status status =
-      PushBlob(*worker.blob, job.blob_path, job.digest, absl::Now() + kPushTimeout,
-               [&](uint64_t) { return !job.cancelled(); });
-  return Annotate(status, absl::StrCat(text, "worker ", worker.name));
+std::string Describe(const Lack& lack) {
+  return absl::StrCat("pushing ",
+                      lack.files.size() == 1 ? lack.files.front()->name()
+                                             : absl::StrCat(lack.files.size(), " files"),
+                      " (", lack.bytes, " bytes) to ");
+}
+
+absl::Status Push(const Lack& lack, BlobStore& blobs, const StageJob& job) {
+  for (const v1::StagedFile* file : lack.files) {
+    const FileDigest digest = {file->sha256(), file->size()};
+    const absl::StatusOr<std::string> path = blobs.Path(digest);
+    if (!path.ok()) return absl::UnavailableError(path.status().message());
+    MPILAUNCH_RETURN_IF_ERROR(
+        Annotate(PushBlob(*lack.worker->blob, *path, digest, absl::Now() + kPushTimeout,
+                          [&](uint64_t) { return !job.cancelled(); }),
+                 absl::StrCat(file->name(), " (", file->size(), " bytes)")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PushWhatIsMissing(const WorkerClients& workers, BlobStore& blobs,
+                               const StageJob& job) {
+  const Contents contents = ContentsOf(job.request);
+  if (contents.empty()) return absl::OkStatus();
+  MPILAUNCH_ASSIGN_OR_RETURN(const std::vector<Lack> lacks, FindLacks(workers, contents));
+  for (size_t i = 0; i < lacks.size(); ++i) {
+    const std::string text = Describe(lacks[i]);
+    if (lacks[i].bytes >= kWorthTelling) {
+      job.on_progress(absl::StrCat(text, lacks[i].worker->name, ", ", i + 1, " of ", lacks.size()));
+    }
+    MPILAUNCH_RETURN_IF_ERROR(
+        Annotate(Push(lacks[i], blobs, job), absl::StrCat(text, "worker ", lacks[i].worker->name)));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status StageOnWorkers(const WorkerClients& workers, const StageJob& job) {
-  MPILAUNCH_ASSIGN_OR_RETURN(const WorkerClients missing, FindThoseMissing(workers, job.digest));
-  for (size_t i = 0; i < missing.size(); ++i) {
-    if (job.digest.size >= kWorthTelling)
-      job.on_progress(absl::StrCat("pushing ", job.request.program(), " (", job.digest.size,
-                                   " bytes) to ", missing[i]->name, ", ", i + 1, " of ",
-                                   missing.size()));
-    MPILAUNCH_RETURN_IF_ERROR(PushTo(*missing[i], job));
-  }
+absl::Status StageOnWorkers(const WorkerClients& workers, BlobStore& blobs, const StageJob& job) {
+  MPILAUNCH_RETURN_IF_ERROR(PushWhatIsMissing(workers, blobs, job));
   return Combine(CallAll<v1::StageResponse>(workers, absl::Now() + kAnswerTimeout,
                                             [&](WorkerClient& worker, grpc::ClientContext* context,
                                                 v1::StageResponse* response, auto done) {

@@ -1,4 +1,4 @@
-// Brings the program to the workers that lack it and makes the job's directory on each.
+// Brings a job's files to the workers that lack them and makes the job's directory on each.
 #ifndef MPILAUNCH_LAUNCHER_STAGER_H_
 #define MPILAUNCH_LAUNCHER_STAGER_H_
 
@@ -12,15 +12,14 @@
 namespace mpilaunch {
 
 struct StageJob {
-  v1::StageRequest request;  // the same for every worker
-  std::string blob_path;     // of the program in the frontend's store
-  FileDigest digest;
-  std::function<void(std::string)> on_progress;  // for people; only when something is pushed
+  v1::StageRequest request;                      // the same for every worker
+  std::function<void(std::string)> on_progress;  // for people; only when much is pushed
   std::function<bool()> cancelled;
 };
 
-// Blocks. Every worker's complaint is in the error, not only the first one's.
-absl::Status StageOnWorkers(const WorkerClients& workers, const StageJob& job);
+// Blocks. `blobs` is the frontend's store, which has the files. Every worker's complaint is in the
+// error, not only the first one's. NOT_FOUND: request.workers_program is not there.
+absl::Status StageOnWorkers(const WorkerClients& workers, BlobStore& blobs, const StageJob& job);
 
 }  // namespace mpilaunch
 

@@ -253,7 +253,7 @@ TEST_F(ProcessServiceTest, BlobThatIsMissingFailsTheStage) {
   file->set_name("hello");
   file->set_sha256(std::string(64, 'a'));
   file->set_size(1);
-  EXPECT_EQ(Stage(request, *stub_).error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Stage(request, *stub_).error_code(), grpc::StatusCode::ABORTED);
 }
 
 TEST_F(ProcessServiceTest, FirstRequestMustBeStart) {

@@ -205,7 +205,7 @@ TEST_F(Launch, ProgramNotExecutable) {
 
 TEST_F(Launch, ProgramIsADirectory) {
   std::filesystem::create_directory(Path("folder"));
-  const CommandResult result = Mpilaunch({"folder", "-n", "2"});
+  const CommandResult result = Mpilaunch({"./folder", "-n", "2"});
   EXPECT_EQ(result.code, 126);
   EXPECT_THAT(result.err, HasSubstr("directory"));
 }

@@ -87,6 +87,19 @@ TEST(CommandLine, EveryOption) {
   EXPECT_EQ(command.program, "./a.out");
 }
 
+TEST(CommandLine, StageTakesOnePathAndMayBeRepeated) {
+  const RunCommand command =
+      ParseRunOk("-n 4 --stage ring.py --stage=data python3 ring.py --stage x");
+  EXPECT_THAT(command.staged, ElementsAre("ring.py", "data"));
+  EXPECT_EQ(command.program, "python3");
+  EXPECT_THAT(command.arguments, ElementsAre("ring.py", "--stage", "x"));
+  const RunCommand behind = ParseRunOk("python3 -n 4 --stage ring.py -- ring.py");
+  EXPECT_THAT(behind.staged, ElementsAre("ring.py"));
+  EXPECT_EQ(behind.program, "python3");
+  EXPECT_THAT(behind.arguments, ElementsAre("ring.py"));
+  Refused("hello --stage");
+}
+
 TEST(CommandLine, BadNumberOfRanksIsRepeatedInTheError) {
   EXPECT_THAT(Refused("hello -n 0"), HasSubstr("\"0\" is no number of ranks"));
   EXPECT_THAT(Refused("hello -n -3"), HasSubstr("-3"));

@@ -117,6 +117,20 @@ TEST(MpirunCommandTest, ValuesOfVariablesAreNotInArgvUnlessTheyWouldChangeMpirun
   EXPECT_THAT(command.environment, Not(Contains(StartsWith("LD_PRELOAD="))));
 }
 
+TEST(MpirunCommandTest, AProgramOfTheWorkersIsLookedUpThere) {
+  MpirunRequest request = SmallRequest();
+  request.spec.set_program("python3");
+  request.spec.set_workers_program(true);
+  request.spec.add_arguments("ring.py");
+  for (const char* folder : {"", "/data"}) {
+    request.spec.set_working_directory(folder);
+    const MpirunCommand command = BuildMpirunCommand(request);
+    ASSERT_GE(command.argv.size(), 2u);
+    EXPECT_EQ(command.argv.end()[-2], "python3");
+    EXPECT_EQ(command.argv.end()[-1], "ring.py");
+  }
+}
+
 TEST(MpirunCommandTest, UsersParameterReplacesTheDefault) {
   MpirunRequest request = SmallRequest();
   request.defaults = {{"pml", "ob1", "no fabric", false}};

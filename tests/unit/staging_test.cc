@@ -176,11 +176,12 @@ TEST_F(StagingTest, JobIdsThatAreNoNumbersAreRefused) {
   }
 }
 
-TEST_F(StagingTest, FileNamesThatArePathsAreRefused) {
+TEST_F(StagingTest, FileNamesThatLeadOutOfTheJobAreRefused) {
   for (const std::string& name :
        {std::string(""), std::string("."), std::string(".."), std::string("../x"),
-        std::string("/etc/passwd"), std::string("a/b"), std::string("a\0b", 3),
-        std::string(256, 'a')}) {
+        std::string("a/../../x"), std::string("a/.."), std::string("./a"), std::string("a//b"),
+        std::string("a/"), std::string("/etc/passwd"), std::string("/"), std::string("a\0b", 3),
+        std::string("a/b\0c", 5), std::string(256, 'a')}) {
     v1::StageRequest request = Program(kScript);
     request.mutable_files(0)->set_name(name);
     request.set_program(name);
@@ -204,17 +205,124 @@ TEST_F(StagingTest, TwoFilesOfOneNameAreRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(staging_->Stage(request)));
 }
 
+TEST_F(StagingTest, FilesLieUnderTheirPaths) {
+  v1::StageRequest request = Program(kScript);
+  for (const char* name : {"data/deep/in.txt", "data/other", "data/deep/tool"}) {
+    v1::StagedFile* file = request.add_files();
+    *file = request.files(0);
+    file->set_name(name);
+  }
+  for (const char* name : {"data/empty", "data/deep", "results"}) {
+    v1::StagedFile* folder = request.add_files();
+    folder->set_name(name);
+    folder->set_folder(true);
+  }
+  const absl::Status status = staging_->Stage(request);
+  ASSERT_TRUE(status.ok()) << status;
+  const std::string work = staging_->WorkDirectory("17");
+  EXPECT_THAT(FilesIn(work), UnorderedElementsAre("hello", "data", "results"));
+  EXPECT_THAT(FilesIn(work + "/data"), UnorderedElementsAre("deep", "other", "empty"));
+  EXPECT_THAT(FilesIn(work + "/data/deep"), UnorderedElementsAre("in.txt", "tool"));
+  EXPECT_EQ(ModeOf(work + "/data/deep"), 0700u);
+  EXPECT_EQ(ReadWhole(work + "/data/deep/in.txt"), kScript);
+  EXPECT_TRUE(staging_->EndJob("17").ok());
+  EXPECT_THAT(FilesIn(job_root_), IsEmpty());
+}
+
+TEST_F(StagingTest, AFileThatWouldBeAFolderIsRefused) {
+  v1::StageRequest request = Program(kScript);
+  *request.add_files() = request.files(0);
+  request.mutable_files(1)->set_name("hello/inside");
+  const absl::Status status = staging_->Stage(request);
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("hello is a file"));
+}
+
+// Whoever left a symlink where a folder is to be made: it is removed, not followed.
+TEST_F(StagingTest, SymlinksInTheJobsPlaceAreNotFollowed) {
+  ASSERT_TRUE(std::filesystem::create_directories(job_root_ + "/17"));
+  ASSERT_TRUE(std::filesystem::create_directory(temporary_ / "elsewhere"));
+  ASSERT_EQ(symlink((temporary_ / "elsewhere").c_str(), (job_root_ + "/17/work").c_str()), 0);
+  v1::StageRequest request = Program(kScript);
+  *request.add_files() = request.files(0);
+  request.mutable_files(1)->set_name("data/in");
+  ASSERT_TRUE(staging_->Stage(request).ok());
+  EXPECT_THAT(FilesIn(temporary_ / "elsewhere"), IsEmpty());
+  EXPECT_TRUE(std::filesystem::exists(staging_->WorkDirectory("17") + "/data/in"));
+}
+
+class WorkersProgramTest : public StagingTest {
+ protected:
+  void SetUp() override {
+    StagingTest::SetUp();
+    request_.set_job("17");
+    request_.set_workers_program("tool");
+    request_.set_search_path(absl::StrCat("/nowhere:", temporary_ / "bin"));
+    ASSERT_TRUE(std::filesystem::create_directory(temporary_ / "bin"));
+  }
+  void MakeTool(const std::string& path, mode_t mode) {
+    temporary_.Write(path, kScript);
+    ASSERT_EQ(chmod((temporary_ / path).c_str(), mode), 0);
+  }
+
+  v1::StageRequest request_;
+};
+
+TEST_F(WorkersProgramTest, IsFoundInTheRanksPath) {
+  MakeTool("bin/tool", 0700);
+  const absl::Status status = staging_->Stage(request_);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(FilesIn(staging_->WorkDirectory("17")), IsEmpty());
+}
+
+TEST_F(WorkersProgramTest, TheAgentsOwnPathIsTheDefault) {
+  request_.clear_search_path();
+  request_.set_workers_program("sh");
+  EXPECT_TRUE(staging_->Stage(request_).ok());
+}
+
+TEST_F(WorkersProgramTest, MissingIsNotFoundAndSaysWhere) {
+  const absl::Status status = staging_->Stage(request_);
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("tool"), HasSubstr("/nowhere:" + temporary_ / "bin")));
+  EXPECT_THAT(FilesIn(job_root_), IsEmpty());
+}
+
+TEST_F(WorkersProgramTest, AFolderOrAFileThatCannotStartIsNotFound) {
+  ASSERT_TRUE(std::filesystem::create_directory(temporary_ / "bin/tool"));
+  EXPECT_TRUE(absl::IsNotFound(staging_->Stage(request_)));
+  ASSERT_TRUE(std::filesystem::remove(temporary_ / "bin/tool"));
+  MakeTool("bin/tool", 0600);
+  EXPECT_TRUE(absl::IsNotFound(staging_->Stage(request_)));
+}
+
+TEST_F(WorkersProgramTest, RelativeFoldersOfThePathStartWhereTheRanksDo) {
+  MakeTool("bin/tool", 0700);
+  request_.set_search_path("/nowhere:bin");
+  EXPECT_TRUE(absl::IsNotFound(staging_->Stage(request_)));
+  request_.set_working_directory(temporary_.path());
+  EXPECT_TRUE(staging_->Stage(request_).ok());
+}
+
+TEST_F(WorkersProgramTest, APathIsNoNameOfAWorkersProgram) {
+  for (const std::string& name : {std::string("/bin/sh"), std::string(".."), std::string("a/b")}) {
+    request_.set_workers_program(name);
+    EXPECT_TRUE(absl::IsInvalidArgument(staging_->Stage(request_))) << name;
+  }
+}
+
 TEST_F(StagingTest, AProgramThatIsNotAmongTheFilesIsRefused) {
   v1::StageRequest request = Program(kScript);
   request.set_program("other");
   EXPECT_TRUE(absl::IsInvalidArgument(staging_->Stage(request)));
 }
 
-TEST_F(StagingTest, AMissingBlobIsNotFoundAndLeavesNothing) {
+TEST_F(StagingTest, AMissingBlobAbortsAndLeavesNothing) {
   v1::StageRequest request = Program(kScript);
   request.mutable_files(0)->set_sha256(std::string(64, 'a'));
   const absl::Status status = staging_->Stage(request);
-  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("hello"));
   EXPECT_THAT(FilesIn(job_root_), IsEmpty());
 }
