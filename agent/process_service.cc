@@ -47,20 +47,29 @@ grpc::ServerUnaryReactor* ProcessService::Stage(grpc::CallbackServerContext* con
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   absl::Status status = RequireFrontend(*context);
   if (status.ok()) status = ValidateJobId(request->job());
-  if (status.ok()) {
-    executor_.Post([this, reactor, request] { reactor->Finish(ToGrpc(StageNow(*request))); });
-  } else {
+  if (!status.ok()) {
     reactor->Finish(ToGrpc(status));
+    return reactor;
   }
+  absl::MutexLock lock(&mutex_);
+  ++jobs_[request->job()].stages;
+  stager_.Post([this, reactor, request] { reactor->Finish(ToGrpc(StageNow(*request))); });
   return reactor;
 }
 
 absl::Status ProcessService::StageNow(const v1::StageRequest& request) {
+  bool ending = false;
   {
     absl::MutexLock lock(&mutex_);
-    if (jobs_[request.job()].ending) return absl::FailedPreconditionError("the job is being ended");
+    ending = jobs_[request.job()].ending;
   }
-  return options_.staging->Stage(request);
+  const absl::Status status = ending ? absl::FailedPreconditionError("the job is being ended")
+                                     : options_.staging->Stage(request);
+  absl::MutexLock lock(&mutex_);
+  // EndAllJobs may have forgotten the job meanwhile.
+  if (auto it = jobs_.find(request.job()); it != jobs_.end() && it->second.stages > 0)
+    --it->second.stages;
+  return status;
 }
 
 grpc::ServerBidiReactor<v1::ExecRequest, v1::ExecEvent>* ProcessService::Exec(
@@ -105,15 +114,19 @@ grpc::ServerUnaryReactor* ProcessService::EndJob(grpc::CallbackServerContext* co
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   absl::Status status = RequireFrontend(*context);
   if (status.ok()) status = ValidateJobId(request->job());
-  if (status.ok()) {
-    executor_.Post([this, reactor, request, response] {
-      const absl::StatusOr<int> killed = EndJobNow(request->job(), absl::Now() + kKillPatience);
-      if (killed.ok()) response->set_killed(*killed);
-      reactor->Finish(ToGrpc(killed.status()));
-    });
-  } else {
+  if (!status.ok()) {
     reactor->Finish(ToGrpc(status));
+    return reactor;
   }
+  absl::MutexLock lock(&mutex_);
+  Job& job = jobs_[request->job()];
+  job.ending = true;  // what is still to be staged for it need not be
+  Executor& executor = job.stages > 0 ? stager_ : ender_;
+  executor.Post([this, reactor, request, response] {
+    const absl::StatusOr<int> killed = EndJobNow(request->job(), absl::Now() + kKillPatience);
+    if (killed.ok()) response->set_killed(*killed);
+    reactor->Finish(ToGrpc(killed.status()));
+  });
   return reactor;
 }
 

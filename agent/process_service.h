@@ -50,6 +50,7 @@ class ProcessService final : public v1::Process::CallbackService, private ExecCa
   using Calls = absl::flat_hash_set<std::shared_ptr<ExecCall>>;
   struct Job {
     Calls calls;
+    int stages = 0;  // calls of Stage that have not ended
     bool ending = false;
   };
 
@@ -70,9 +71,11 @@ class ProcessService final : public v1::Process::CallbackService, private ExecCa
   // From Stage or Exec to EndJob.
   absl::flat_hash_map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
 
-  // One thread for what blocks, so that a job's Stage and EndJob keep their order. The last member:
-  // its destructor runs what is queued.
-  Executor executor_;
+  // Threads for what blocks. A job's EndJob goes behind its Stage where one is under way, so that
+  // they keep their order, and else never waits for another job's. The last members: their
+  // destructors run what is queued.
+  Executor stager_;
+  Executor ender_;
 };
 
 }  // namespace mpilaunch

@@ -6,9 +6,12 @@
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -21,6 +24,8 @@
 #include "agent/job_environment.h"
 #include "common/blob_store.h"
 #include "common/process_scan.h"
+#include "common/program_path.h"
+#include "common/run_program.h"
 #include "common/tls.h"
 #include "tests/unit/trust_testing.h"
 
@@ -254,6 +259,52 @@ TEST_F(ProcessServiceTest, BlobThatIsMissingFailsTheStage) {
   file->set_sha256(std::string(64, 'a'));
   file->set_size(1);
   EXPECT_EQ(Stage(request, *stub_).error_code(), grpc::StatusCode::ABORTED);
+}
+
+TEST_F(ProcessServiceTest, AJobEndsWhileAnotherIsStagedSlowly) {
+  // What the agent asks for the program's libraries is this loader.
+  const std::string loader = folder_ / "ld-musl-slow";
+  const std::string started = folder_ / "started", go_on = folder_ / "go_on";
+  ASSERT_EQ(mkfifo(started.c_str(), 0600) + mkfifo(go_on.c_str(), 0600), 0);
+  folder_.Write("ld-musl-slow",
+                absl::StrCat("#!/bin/sh\necho >", started, "\nread line <", go_on, "\n"));
+  ASSERT_EQ(chmod(loader.c_str(), 0700), 0);
+  folder_.Write("slow.c", "int main(void) { return 0; }");
+  const auto compiled = RunProgram(*init_,
+                                   {"cc", folder_ / "slow.c", "-o", folder_ / "slow",
+                                    absl::StrCat("-Wl,--dynamic-linker=", loader)},
+                                   CurrentEnvironment(), kDeadline);
+  ASSERT_TRUE(compiled.ok() && compiled->exit.code == 0);
+  const std::string program = ReadWhole(folder_ / "slow");
+  const FileDigest digest = HashFile(folder_ / "slow").value();
+  auto writer = blobs_->NewBlob(digest).value();
+  ASSERT_TRUE(writer->Write(program).ok() && writer->Commit().ok());
+  v1::StageRequest request;
+  request.set_job("1");
+  request.set_program("slow");
+  v1::StagedFile* file = request.add_files();
+  file->set_name("slow");
+  file->set_sha256(digest.sha256);
+  file->set_size(digest.size);
+  file->set_executable(true);
+
+  StageEmpty("2");
+  std::atomic<bool> staged = false;
+  std::thread stage([&] {
+    EXPECT_TRUE(Stage(request, *stub_).ok());
+    staged = true;
+  });
+  std::ifstream(started).get();
+  EndJob("2");
+  EXPECT_FALSE(staged);
+  // The job's own end comes after its Stage.
+  std::thread end([&] { EndJob("1"); });
+  std::ofstream(go_on) << "\n";
+  stage.join();
+  end.join();
+  EXPECT_TRUE(staged);
+  EXPECT_FALSE(std::filesystem::exists(staging_->WorkDirectory("1")));
+  StageEmpty("1");  // and nothing of it is remembered
 }
 
 TEST_F(ProcessServiceTest, FirstRequestMustBeStart) {
