@@ -71,6 +71,10 @@ class AgentImpl final : public Agent {
                                BlobStore::Open(options_.job_root + "/store", options_.store_bytes));
     MPILAUNCH_ASSIGN_OR_RETURN(staging_,
                                Staging::Open({options_.job_root, blobs_.get(), init_.get()}));
+    if (absl::Status status = staging_->CheckPrograms(); !status.ok()) {
+      LogWarning(status.message());
+      facts_.add_warnings(std::string(status.message()));
+    }
     MPILAUNCH_RETURN_IF_ERROR(MakeServices());
     LogInfo(absl::StrCat("worker=", options_.name, " slots=", facts_.slots(), " (",
                          facts_.slots_reason(),

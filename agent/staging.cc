@@ -192,8 +192,6 @@ absl::StatusOr<std::unique_ptr<Staging>> Staging::Open(Options options) {
         absl::StrCat("--job-root: ", options.job_root, " is not an absolute path"));
   }
   MPILAUNCH_ASSIGN_OR_RETURN(UniqueFd claim, ClaimPrivateFolder(options.job_root));
-  if (absl::Status status = CheckCanExecute(options.job_root); !status.ok())
-    LogWarning(status.message());
   std::error_code error;
   std::filesystem::directory_iterator entry(options.job_root, error);
   for (; !error && entry != std::filesystem::end(entry); entry.increment(error)) {
@@ -227,6 +225,8 @@ absl::Status Staging::EndJob(const std::string& job) {
   RemoveSegments(TmpDirectory(job));
   return RemoveTree(JobDirectory(job));
 }
+
+absl::Status Staging::CheckPrograms() const { return CheckCanExecute(options_.job_root); }
 
 std::string Staging::JobDirectory(const std::string& job) const {
   return absl::StrCat(options_.job_root, "/", job);

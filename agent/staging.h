@@ -45,6 +45,9 @@ class Staging {
   // Removes the job's directory, never following a symlink. OK when there is none.
   absl::Status EndJob(const std::string& job);
 
+  // FAILED_PRECONDITION, for people: pushed programs cannot start in the job root (noexec).
+  absl::Status CheckPrograms() const;
+
   std::string WorkDirectory(const std::string& job) const;
   std::string TmpDirectory(const std::string& job) const;
 

@@ -89,30 +89,38 @@ std::string FormatWorkers(const v1::WorkersResponse& workers) {
                     OrDash(facts.architecture()), OrDash(facts.glibc_version()),
                     OrDash(facts.mpi_version()), FormatBytes(facts.shm_bytes())});
   }
-  return FormatTable(rows);
+  std::string text = FormatTable(rows);
+  for (const v1::WorkerInfo& worker : workers.workers()) {
+    if (worker.state() == v1::LOST) continue;
+    for (const std::string& warning : worker.facts().warnings())
+      absl::StrAppend(&text, worker.name(), ": ", warning, "\n");
+  }
+  return text;
 }
 
 std::string FormatWorkersJson(const v1::WorkersResponse& workers) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const v1::WorkerInfo& worker : workers.workers()) {
     const v1::WorkerFacts& facts = worker.facts();
-    list.push_back({{"name", worker.name()},
-                    {"state", v1::WorkerState_Name(worker.state())},
-                    {"slots", facts.slots()},
-                    {"slots_used", worker.slots_used()},
-                    {"slots_reason", facts.slots_reason()},
-                    {"host_name", facts.host_name()},
-                    {"address", facts.address()},
-                    {"network", facts.network()},
-                    {"architecture", facts.architecture()},
-                    {"glibc_version", facts.glibc_version()},
-                    {"mpi_version", facts.mpi_version()},
-                    {"shm_bytes", facts.shm_bytes()},
-                    {"cma", facts.cma()},
-                    {"fabric", facts.fabric()},
-                    {"pci_locality", facts.pci_locality()},
-                    {"agent_version", facts.agent_version()},
-                    {"since_unix_ms", worker.since_unix_ms()}});
+    list.push_back(
+        {{"name", worker.name()},
+         {"state", v1::WorkerState_Name(worker.state())},
+         {"slots", facts.slots()},
+         {"slots_used", worker.slots_used()},
+         {"slots_reason", facts.slots_reason()},
+         {"host_name", facts.host_name()},
+         {"address", facts.address()},
+         {"network", facts.network()},
+         {"architecture", facts.architecture()},
+         {"glibc_version", facts.glibc_version()},
+         {"mpi_version", facts.mpi_version()},
+         {"shm_bytes", facts.shm_bytes()},
+         {"cma", facts.cma()},
+         {"fabric", facts.fabric()},
+         {"pci_locality", facts.pci_locality()},
+         {"agent_version", facts.agent_version()},
+         {"warnings", std::vector<std::string>(facts.warnings().begin(), facts.warnings().end())},
+         {"since_unix_ms", worker.since_unix_ms()}});
   }
   return Dump({{"workers", list}});
 }

@@ -1,7 +1,10 @@
 // Registration, trust and loss, with the real programs as plain processes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -31,6 +34,25 @@ TEST(Membership, AgentRegistersAndRunsAJob) {
   ASSERT_TRUE(cluster.StartAgent("w1").AwaitOutput(kRegistered));
   EXPECT_THAT(cluster.Mpilaunch({"workers"}).out, HasSubstr("w1"));
   EXPECT_EQ(cluster.Mpilaunch({"-n", "1", "/bin/echo", "hi"}).out, "hi\n");
+}
+
+TEST(Membership, WorkerWhoseJobRootIsMountedNoexecSaysSo) {
+  ProcessCluster cluster;
+  if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    GTEST_SKIP() << "no mount namespace here";
+  const std::string folder = cluster.folder() + "/job-root-w1";
+  ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);
+  ASSERT_EQ(mount("tmpfs", folder.c_str(), "tmpfs", MS_NOEXEC, "mode=700"), 0);
+  cluster.StartFrontend();
+  ASSERT_TRUE(cluster.StartAgent("w1").AwaitOutput(kRegistered));
+  EXPECT_THAT(cluster.Mpilaunch({"workers"}).out,
+              HasSubstr(absl::StrCat("w1: no program can start in ", folder)));
+  EXPECT_EQ(cluster.Mpilaunch({"-n", "1", "/bin/echo", "hi"}).code, 125);
+  // What the worker has can run all the same.
+  EXPECT_EQ(cluster.Mpilaunch({"-n", "1", "echo", "hi"}).out, "hi\n");
+  cluster.agent("w1").Signal(SIGTERM);
+  cluster.agent("w1").Finish();
+  umount(folder.c_str());
 }
 
 TEST(Membership, AgentWaitsForItsFrontendAndItsBundle) {

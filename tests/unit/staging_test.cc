@@ -525,6 +525,8 @@ TEST_F(StagingTest, ANoexecMountIsNamed) {
   {
     auto staging = Staging::Open({folder, blobs_.get(), &Init()});
     ASSERT_TRUE(staging.ok()) << staging.status();
+    EXPECT_TRUE(absl::IsFailedPrecondition((*staging)->CheckPrograms()));
+    EXPECT_TRUE(staging_->CheckPrograms().ok());
     const absl::Status status = (*staging)->Stage(request);
     EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr("is mounted noexec; mount it exec"));

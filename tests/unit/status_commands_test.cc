@@ -56,6 +56,15 @@ a-longer-name  LOST   0     0      -                    -         -       -     
 )");
 }
 
+TEST(StatusCommands, WarningsOfWorkersStandBelowTheTable) {
+  v1::WorkersResponse workers = TwoWorkers();
+  workers.mutable_workers(0)->mutable_facts()->add_warnings("mounted noexec");
+  workers.mutable_workers(1)->mutable_facts()->add_warnings("long gone");
+  EXPECT_EQ(FormatWorkers(workers), FormatWorkers(TwoWorkers()) + "w1: mounted noexec\n");
+  const nlohmann::json json = nlohmann::json::parse(FormatWorkersJson(workers));
+  EXPECT_EQ(json["workers"][0]["warnings"], nlohmann::json::array({"mounted noexec"}));
+}
+
 TEST(StatusCommands, NothingToShowIsSaid) {
   EXPECT_THAT(FormatWorkers({}), HasSubstr("no worker"));
   EXPECT_THAT(FormatJobs({}, absl::UnixEpoch()), HasSubstr("no job"));
