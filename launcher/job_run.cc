@@ -130,10 +130,14 @@ absl::StatusOr<Allocation> JobRun::AcquireSlots() {
   request.placement = {spec_.ranks(), spec_.placement(), spec_.oversubscribe(),
                        spec_.min_workers()};
   request.wait_deadline = services_.clock() + absl::Seconds(spec_.wait_seconds());
-  request.on_wait = [this](const std::string& reason) {
-    // A cluster of this job's own (--local) comes up within a moment: nobody waits in a line there.
-    if (spec_.min_workers() == 0 || spec_.verbose())
-      Notice(absl::StrCat("job ", id_, " waits: ", reason));
+  bool told = false;
+  request.on_wait = [this, &told](const std::string& reason) {
+    // The reason changes with every job that comes or ends: once is enough to know why nothing
+    // happens. A cluster of this job's own (--local) comes up within a moment: nobody waits in a
+    // line there.
+    if (!spec_.verbose() && (told || spec_.min_workers() > 0)) return;
+    told = true;
+    Notice(absl::StrCat("job ", id_, " waits: ", reason));
   };
   request.cancelled = [this] { return Ending(); };
   request.on_worker_lost = [this](const std::string& worker) {
@@ -145,6 +149,7 @@ absl::StatusOr<Allocation> JobRun::AcquireSlots() {
                 absl::StrCat("worker ", worker, " was lost while the job ran")});
   };
   MPILAUNCH_ASSIGN_OR_RETURN(Allocation allocation, services_.cluster->Acquire(request));
+  if (told) Notice(absl::StrCat("job ", id_, " starts"));
   absl::MutexLock lock(&mutex_);
   workers_ = allocation.workers;
   info_.set_ranks(allocation.ranks());
