@@ -39,9 +39,12 @@ absl::Status Session::Run(const v1::Registration& registration,
   v1::FrontendMessage message;
   while (stream->Read(&message)) {
     if (!message.has_welcome()) continue;
+    {
+      // First of all: from now on whoever leaves says goodbye.
+      absl::MutexLock lock(&mutex_);
+      registered_ = stream.get();
+    }
     on_welcome(message.welcome().frontend_instance());
-    absl::MutexLock lock(&mutex_);
-    registered_ = stream.get();
   }
   {
     absl::MutexLock lock(&mutex_);

@@ -1,5 +1,7 @@
 #include "launcher/membership_service.h"
 
+#include <utility>
+
 #include "common/grpc_status.h"
 #include "common/tls.h"
 
@@ -21,7 +23,10 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::AgentMessage, v1
   }
 
   void OnReadDone(bool ok) override {
-    if (!ok) return Finish(ToGrpc(absl::OkStatus()));
+    if (!ok) {
+      EndSession();  // before the agent learns that its session is over and exits
+      return Finish(ToGrpc(absl::OkStatus()));
+    }
     if (message_.has_registration() && session_ == 0) {
       absl::StatusOr<uint64_t> session = cluster_->Register(name_, message_.registration());
       if (!session.ok()) return Finish(ToGrpc(session.status()));
@@ -36,11 +41,15 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::AgentMessage, v1
   }
 
   void OnDone() override {
-    if (session_ != 0) cluster_->EndSession(name_, session_, on_purpose_);
+    EndSession();
     delete this;
   }
 
  private:
+  void EndSession() {
+    if (session_ != 0) cluster_->EndSession(name_, std::exchange(session_, 0), on_purpose_);
+  }
+
   static absl::Status CheckWorker(const absl::StatusOr<PeerIdentity>& peer) {
     if (!peer.ok()) return peer.status();
     if (peer->role == Role::kWorker) return absl::OkStatus();
