@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -101,10 +102,15 @@ class BlobStoreImpl final : public BlobStore {
     return Use(digest).ok();
   }
 
-  absl::StatusOr<std::string> Path(const FileDigest& digest) override {
+  absl::StatusOr<HeldBlob> Hold(const FileDigest& digest) override {
     absl::MutexLock lock(&mutex_);
     MPILAUNCH_RETURN_IF_ERROR(Use(digest));
-    return absl::StrCat(folder_, "/", digest.sha256);
+    ++holders_[digest.sha256];
+    return HeldBlob(new std::string(absl::StrCat(folder_, "/", digest.sha256)),
+                    [this, sha256 = digest.sha256](const std::string* path) {
+                      delete path;
+                      LetGo(sha256);
+                    });
   }
 
   absl::StatusOr<std::unique_ptr<Writer>> NewBlob(const FileDigest& digest) override;
@@ -120,7 +126,7 @@ class BlobStoreImpl final : public BlobStore {
   };
   struct Usage {
     uint64_t bytes = 0;         // of all blobs
-    std::vector<Entry> unused;  // no hardlink elsewhere; the least recently used last
+    std::vector<Entry> unused;  // not held, no hardlink elsewhere; the least recently used last
   };
 
   // Regular files in the folder that are ours.
@@ -142,6 +148,10 @@ class BlobStoreImpl final : public BlobStore {
   absl::Status Use(const FileDigest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Makes a verified file the blob. When another push of the same was quicker, that one stays.
   absl::Status Adopt(const std::string& temporary, const FileDigest& digest);
+  void LetGo(const std::string& sha256) {
+    absl::MutexLock lock(&mutex_);
+    if (--holders_[sha256] == 0) holders_.erase(sha256);
+  }
   void Release(uint64_t reserved) {
     absl::MutexLock lock(&mutex_);
     incoming_bytes_ -= reserved;
@@ -152,6 +162,7 @@ class BlobStoreImpl final : public BlobStore {
   const UniqueFd folder_fd_;  // holds the claim
   const time_t stamp_;
   absl::Mutex mutex_;  // also: nobody drops a blob that is being linked
+  absl::flat_hash_map<std::string, int> holders_ ABSL_GUARDED_BY(mutex_);  // by SHA-256
   uint64_t incoming_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // announced by the writers that live
 };
 
@@ -255,7 +266,8 @@ BlobStoreImpl::Usage BlobStoreImpl::Survey() {
   for (Entry& entry : List()) {
     if (entry.incoming) continue;  // counted by incoming_bytes_
     usage.bytes += entry.info.st_size;
-    if (entry.info.st_nlink == 1) usage.unused.push_back(std::move(entry));
+    if (entry.info.st_nlink == 1 && !holders_.contains(entry.name))
+      usage.unused.push_back(std::move(entry));
   }
   std::sort(usage.unused.begin(), usage.unused.end(), [](const Entry& a, const Entry& b) {
     return absl::TimeFromTimespec(a.info.st_atim) > absl::TimeFromTimespec(b.info.st_atim);

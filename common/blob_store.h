@@ -13,6 +13,8 @@
 
 namespace mpilaunch {
 
+using HeldBlob = std::shared_ptr<const std::string>;
+
 class BlobStore {
  public:
   // One blob on its way in: written, hashed, verified, renamed. Destroyed early it leaves nothing.
@@ -29,7 +31,7 @@ class BlobStore {
   // Makes `folder` (0700) when missing and removes what an earlier process left half-written; what
   // an earlier boot of the machine left goes, too. ALREADY_EXISTS: another live process uses the
   // folder. Above `max_bytes` the least recently used blobs are dropped, but none that is
-  // hardlinked elsewhere.
+  // hardlinked elsewhere or held.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(std::string folder, uint64_t max_bytes);
   virtual ~BlobStore() = default;
 
@@ -40,8 +42,9 @@ class BlobStore {
   virtual bool Has(const FileDigest& digest) = 0;
   // Reserves the room. RESOURCE_EXHAUSTED, naming folder and sizes: the disk or the store has none.
   virtual absl::StatusOr<std::unique_ptr<Writer>> NewBlob(const FileDigest& digest) = 0;
-  // Path of the blob, to read only. NOT_FOUND. May be dropped later: hardlink it to keep it.
-  virtual absl::StatusOr<std::string> Path(const FileDigest& digest) = 0;
+  // Path of the blob, to read only. NOT_FOUND. It is not dropped as long as somebody has this; the
+  // store must outlive it.
+  virtual absl::StatusOr<HeldBlob> Hold(const FileDigest& digest) = 0;
   // Makes `target` a hardlink of the blob (a copy when on another file system), mode 0400, or 0500
   // when `executable`. Links share one mode: once executable, all are. NOT_FOUND. ALREADY_EXISTS:
   // `target`.

@@ -20,6 +20,22 @@ constexpr uint64_t kReservedAtOnce = 100;
 constexpr size_t kEndedRemembered = 200;
 constexpr uint32_t kMaxRanks = 1 << 20;
 
+// All that the job needs of the store, so that nothing of it is dropped while it waits in line.
+absl::StatusOr<HeldBlobs> HoldFiles(BlobStore& store, const v1::JobSpec& spec) {
+  HeldBlobs blobs;
+  for (const v1::StagedFile& file : FilesOf(spec)) {
+    if (file.folder()) continue;
+    absl::StatusOr<HeldBlob> blob = store.Hold({file.sha256(), file.size()});
+    if (!blob.ok()) {
+      return absl::AbortedError(absl::StrCat(
+          file.name(), " is not in the frontend's store any more (", blob.status().message(),
+          "): other files took its room; let mpilaunchd keep more, --store-bytes"));
+    }
+    blobs[file.sha256()] = *std::move(blob);
+  }
+  return blobs;
+}
+
 bool HasNul(const std::string& text) { return text.find('\0') != std::string::npos; }
 
 }  // namespace
@@ -86,6 +102,7 @@ absl::StatusOr<std::shared_ptr<JobRun>> JobManager::Submit(const v1::JobSpec& sp
                                                            std::shared_ptr<JobEvents> events,
                                                            std::function<void()> on_end) {
   MPILAUNCH_RETURN_IF_ERROR(ValidateJobSpec(spec));
+  MPILAUNCH_ASSIGN_OR_RETURN(HeldBlobs blobs, HoldFiles(*services_.blobs, spec));
   absl::MutexLock lock(&mutex_);
   if (stopping_) return absl::UnavailableError("the frontend is shutting down");
   if (active_.size() >= kMaxActive) {
@@ -94,7 +111,7 @@ absl::StatusOr<std::shared_ptr<JobRun>> JobManager::Submit(const v1::JobSpec& sp
   }
   MPILAUNCH_RETURN_IF_ERROR(ReserveIds());
   const std::string id = absl::StrCat(++last_id_);
-  auto job = std::make_shared<JobRun>(id, spec, services_, std::move(events));
+  auto job = std::make_shared<JobRun>(id, spec, std::move(blobs), services_, std::move(events));
   active_[id] = job;
   std::thread([this, id, job, on_end = std::move(on_end)] {
     job->Run();

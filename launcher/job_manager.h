@@ -31,7 +31,7 @@ class JobManager {
   void Stop();
 
   // Starts the job's thread; `on_end` runs on it, last. RESOURCE_EXHAUSTED: too many jobs are
-  // waiting.
+  // waiting. ABORTED: a file is not in the store, bring it and try again.
   absl::StatusOr<std::shared_ptr<JobRun>> Submit(const v1::JobSpec& spec,
                                                  std::shared_ptr<JobEvents> events,
                                                  std::function<void()> on_end);

@@ -18,7 +18,6 @@
 #include "launcher/hostfile.h"
 #include "launcher/mpi_defaults.h"
 #include "launcher/shared_memory_warnings.h"
-#include "launcher/stager.h"
 
 namespace mpilaunch {
 namespace {
@@ -31,6 +30,7 @@ constexpr absl::Duration kEndJobTimeout = absl::Seconds(8);
 // A worker that lost only its session answers at once, one that is gone never.
 constexpr absl::Duration kEndJobOnLostTimeout = absl::Seconds(1);
 constexpr absl::Duration kDaemonsGone = absl::Seconds(8);
+constexpr uint32_t kStdinCredit = 1 << 20;
 
 absl::Status WriteHostfile(const std::string& path, const std::vector<RankBlock>& blocks) {
   std::ofstream file(path);
@@ -73,13 +73,14 @@ google::protobuf::RepeatedPtrField<v1::StagedFile> FilesOf(const v1::JobSpec& sp
   return files;
 }
 
-JobRun::JobRun(std::string id, v1::JobSpec spec, const JobServices& services,
+JobRun::JobRun(std::string id, v1::JobSpec spec, HeldBlobs blobs, const JobServices& services,
                std::shared_ptr<JobEvents> events)
     : id_(std::move(id)),
       spec_(std::move(spec)),
       services_(services),
       events_(std::move(events)),
-      directory_(absl::StrCat(services.run_directory, "/", id_)) {
+      directory_(absl::StrCat(services.run_directory, "/", id_)),
+      blobs_(std::move(blobs)) {
   info_.set_job(id_);
   info_.set_state(v1::QUEUED);
   info_.set_command(spec_.user_command());
@@ -91,6 +92,9 @@ void JobRun::Run() {
   v1::RunEvent first;
   first.set_job(id_);
   events_->Send(std::move(first));
+  v1::RunEvent credit;
+  credit.set_stdin_credit(kStdinCredit);
+  events_->Send(std::move(credit));
   const End end = Execute();
   {
     absl::MutexLock lock(&mutex_);
@@ -174,7 +178,8 @@ absl::Status JobRun::Stage(const Allocation& allocation) {
   stage.on_progress = [this](const std::string& text) { Notice(text); };
   stage.cancelled = [this] { return Ending(); };
   stage.request = MakeStageRequest(id_, spec_);
-  const absl::Status staged = StageOnWorkers(allocation.workers, *services_.blobs, stage);
+  stage.blobs = std::move(blobs_);
+  const absl::Status staged = StageOnWorkers(allocation.workers, stage);
   if (absl::IsNotFound(staged)) {
     RequestEnd(
         {kExitNotFound, v1::FAILED,

@@ -21,6 +21,7 @@
 #include "launcher/mpi_installation.h"
 #include "launcher/mpirun_command.h"
 #include "launcher/mpirun_noise.h"
+#include "launcher/stager.h"
 
 namespace mpilaunch {
 
@@ -49,7 +50,8 @@ google::protobuf::RepeatedPtrField<v1::StagedFile> FilesOf(const v1::JobSpec& sp
 
 class JobRun {
  public:
-  JobRun(std::string id, v1::JobSpec spec, const JobServices& services,
+  // `blobs`: of all FilesOf(spec).
+  JobRun(std::string id, v1::JobSpec spec, HeldBlobs blobs, const JobServices& services,
          std::shared_ptr<JobEvents> events);
 
   // The whole life, blocking; the exit event is sent last, when nothing of the job is left
@@ -118,6 +120,7 @@ class JobRun {
   const std::shared_ptr<JobEvents> events_;
   const std::string directory_;  // hostfile and mpirun's session files
 
+  HeldBlobs blobs_;    // until they are on the workers; of the job's thread
   MpirunNoise noise_;  // of the init loop's thread
 
   mutable absl::Mutex mutex_;

@@ -11,7 +11,6 @@ namespace mpilaunch {
 namespace {
 
 constexpr size_t kMaxQueuedOutput = 4 << 20;
-constexpr uint32_t kStdinCredit = 1 << 20;
 
 // One client's Run stream. Lives until gRPC is done with it and the job's thread has let go of it:
 // each holds a reference.
@@ -67,9 +66,6 @@ class RunReactor final : public grpc::ServerBidiReactor<v1::RunRequest, v1::RunE
     absl::StatusOr<std::shared_ptr<JobRun>> job =
         absl::InvalidArgumentError("the first request must be a spec");
     if (request_.has_spec()) {
-      v1::RunEvent credit;
-      credit.set_stdin_credit(kStdinCredit);
-      Send(std::move(credit));
       job = jobs_->Submit(request_.spec(), shared_from_this(), [self = shared_from_this()] {
         self->writer_.CloseWhenEmpty([self] { self->Finish(grpc::Status::OK); });
       });

@@ -25,6 +25,7 @@ namespace {
 
 constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
 constexpr absl::Duration kPushTimeout = absl::Minutes(30);
+constexpr int kRounds = 3;
 constexpr int kExitBrokenPipe = 128 + 13;
 
 void PrintNotice(absl::string_view text) {
@@ -127,6 +128,38 @@ class EventPrinter {
   int output_error_ = -1;
 };
 
+// One submission of the job, to its end. ABORTED: the frontend has dropped a file meanwhile,
+// nothing has happened. Any other error: the frontend or the connection failed.
+absl::StatusOr<int> SubmitOnce(v1::Job::Stub& stub, const v1::JobSpec& spec, absl::Time started) {
+  grpc::ClientContext context;
+  auto stream = stub.Run(&context);
+  v1::RunRequest first;
+  *first.mutable_spec() = spec;
+  stream->Write(first);
+
+  EventPrinter printer(spec.verbose(), started);
+  v1::RunEvent event;
+  bool has_exit = false;
+  {
+    ClientInput input([&](const v1::RunRequest& request) { return stream->Write(request); });
+    while (!has_exit && stream->Read(&event)) {
+      has_exit = event.kind_case() == v1::RunEvent::kExit;
+      if (!printer.Print(event, input)) {
+        context.TryCancel();
+        break;
+      }
+    }
+  }
+  const absl::Status status = FromGrpc(stream->Finish());
+  if (printer.output_error() >= 0) return printer.output_error();
+  if (has_exit) {
+    if (!event.exit().error().empty()) PrintNotice(event.exit().error());
+    if (spec.verbose()) PrintPhase("exit", absl::Now(), started);
+    return event.exit().code();
+  }
+  return status.ok() ? absl::UnavailableError("") : status;
+}
+
 }  // namespace
 
 absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const JobFiles& files,
@@ -180,38 +213,20 @@ absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const JobFile
 int RunJob(const std::shared_ptr<grpc::Channel>& channel, const JobFiles& files,
            const v1::JobSpec& spec, absl::Time started) {
   if (spec.verbose()) PrintPhase("hash", absl::Now(), started);
-  if (absl::Status status = BringToFrontend(channel, files); !status.ok()) {
-    PrintNotice(status.message());
-    return kExitOwnFailure;
-  }
   auto stub = v1::Job::NewStub(channel);
-  grpc::ClientContext context;
-  auto stream = stub->Run(&context);
-  v1::RunRequest first;
-  *first.mutable_spec() = spec;
-  stream->Write(first);
-
-  EventPrinter printer(spec.verbose(), started);
-  v1::RunEvent event;
-  bool has_exit = false;
-  {
-    ClientInput input([&](const v1::RunRequest& request) { return stream->Write(request); });
-    while (!has_exit && stream->Read(&event)) {
-      has_exit = event.kind_case() == v1::RunEvent::kExit;
-      if (!printer.Print(event, input)) {
-        context.TryCancel();
-        break;
-      }
+  absl::Status status;
+  for (int round = 0; round < kRounds; ++round) {
+    if (absl::Status brought = BringToFrontend(channel, files); !brought.ok()) {
+      PrintNotice(brought.message());
+      return kExitOwnFailure;
     }
+    const absl::StatusOr<int> code = SubmitOnce(*stub, spec, started);
+    if (code.ok()) return *code;
+    status = code.status();
+    // Somebody else's files took the room of ours between the two.
+    if (!absl::IsAborted(status)) break;
   }
-  const absl::Status status = FromGrpc(stream->Finish());
-  if (printer.output_error() >= 0) return printer.output_error();
-  if (has_exit) {
-    if (!event.exit().error().empty()) PrintNotice(event.exit().error());
-    if (spec.verbose()) PrintPhase("exit", absl::Now(), started);
-    return event.exit().code();
-  }
-  PrintNotice(absl::IsUnavailable(status) || status.ok()
+  PrintNotice(absl::IsUnavailable(status)
                   ? std::string("the frontend went away while the job was there")
                   : std::string(status.message()));
   return absl::IsInvalidArgument(status) ? kExitUsage : kExitOwnFailure;

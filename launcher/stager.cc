@@ -15,6 +15,7 @@ namespace {
 
 constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
 constexpr absl::Duration kPushTimeout = absl::Minutes(30);
+constexpr int kRounds = 3;
 constexpr uint64_t kWorthTelling = 16 << 20;  // below that it takes less time than to read about it
 
 // The code of the first failure, the text of all.
@@ -84,21 +85,18 @@ std::string Describe(const Lack& lack) {
                       " (", lack.bytes, " bytes) to ");
 }
 
-absl::Status Push(const Lack& lack, BlobStore& blobs, const StageJob& job) {
+absl::Status Push(const Lack& lack, const StageJob& job) {
   for (const v1::StagedFile* file : lack.files) {
     const FileDigest digest = {file->sha256(), file->size()};
-    const absl::StatusOr<std::string> path = blobs.Path(digest);
-    if (!path.ok()) return absl::UnavailableError(path.status().message());
     MPILAUNCH_RETURN_IF_ERROR(
-        Annotate(PushBlob(*lack.worker->blob, *path, digest, absl::Now() + kPushTimeout,
-                          [&](uint64_t) { return !job.cancelled(); }),
+        Annotate(PushBlob(*lack.worker->blob, *job.blobs.at(digest.sha256), digest,
+                          absl::Now() + kPushTimeout, [&](uint64_t) { return !job.cancelled(); }),
                  absl::StrCat(file->name(), " (", file->size(), " bytes)")));
   }
   return absl::OkStatus();
 }
 
-absl::Status PushWhatIsMissing(const WorkerClients& workers, BlobStore& blobs,
-                               const StageJob& job) {
+absl::Status PushWhatIsMissing(const WorkerClients& workers, const StageJob& job) {
   const Contents contents = ContentsOf(job.request);
   if (contents.empty()) return absl::OkStatus();
   MPILAUNCH_ASSIGN_OR_RETURN(const std::vector<Lack> lacks, FindLacks(workers, contents));
@@ -108,21 +106,33 @@ absl::Status PushWhatIsMissing(const WorkerClients& workers, BlobStore& blobs,
       job.on_progress(absl::StrCat(text, lacks[i].worker->name, ", ", i + 1, " of ", lacks.size()));
     }
     MPILAUNCH_RETURN_IF_ERROR(
-        Annotate(Push(lacks[i], blobs, job), absl::StrCat(text, "worker ", lacks[i].worker->name)));
+        Annotate(Push(lacks[i], job), absl::StrCat(text, "worker ", lacks[i].worker->name)));
   }
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status StageOnWorkers(const WorkerClients& workers, BlobStore& blobs, const StageJob& job) {
-  MPILAUNCH_RETURN_IF_ERROR(PushWhatIsMissing(workers, blobs, job));
+absl::Status Stage(const WorkerClients& workers, const StageJob& job) {
   return Combine(CallAll<v1::StageResponse>(workers, absl::Now() + kAnswerTimeout,
                                             [&](WorkerClient& worker, grpc::ClientContext* context,
                                                 v1::StageResponse* response, auto done) {
                                               worker.process->async()->Stage(
                                                   context, &job.request, response, std::move(done));
                                             }));
+}
+
+}  // namespace
+
+absl::Status StageOnWorkers(const WorkerClients& workers, const StageJob& job) {
+  absl::Status status;
+  for (int round = 0; round < kRounds; ++round) {
+    MPILAUNCH_RETURN_IF_ERROR(PushWhatIsMissing(workers, job));
+    status = Stage(workers, job);
+    // Between the two a worker may drop what it had, to make room for another job's files.
+    if (!absl::IsAborted(status)) return status;
+  }
+  return absl::ResourceExhaustedError(absl::StrCat(
+      status.message(), "\n(pushed ", kRounds,
+      " times, and each time dropped for other files: let the worker keep more, --store-bytes)"));
 }
 
 }  // namespace mpilaunch

@@ -123,7 +123,7 @@ TEST_F(BlobServiceTest, WhatWasPushedIsNoLongerMissing) {
   ASSERT_EQ(response.missing_size(), 1);
   EXPECT_EQ(response.missing(0).sha256(), other.sha256);
   EXPECT_EQ(response.missing(0).size(), 10u);
-  EXPECT_EQ(ReadWhole(blobs_->Path(pushed).value()), ReadWhole(temporary_ / "pushed"));
+  EXPECT_EQ(ReadWhole(*blobs_->Hold(pushed).value()), ReadWhole(temporary_ / "pushed"));
 }
 
 TEST_F(BlobServiceTest, EverySizeAroundTheChunkArrives) {
@@ -276,7 +276,7 @@ TEST_F(BlobServiceTest, FourPushesOfOneFileAtOnce) {
     threads.emplace_back([&] { status = Push("file", digest); });
   for (std::thread& thread : threads) thread.join();
   for (const absl::Status& status : statuses) EXPECT_TRUE(status.ok()) << status;
-  EXPECT_EQ(ReadWhole(blobs_->Path(digest).value()), ReadWhole(temporary_ / "file"));
+  EXPECT_EQ(ReadWhole(*blobs_->Hold(digest).value()), ReadWhole(temporary_ / "file"));
   EXPECT_THAT(LeftInStore(), testing::ElementsAre(digest.sha256));
 }
 

@@ -55,6 +55,31 @@ TEST(Membership, WorkerWhoseJobRootIsMountedNoexecSaysSo) {
   umount(folder.c_str());
 }
 
+TEST(Membership, FilesThatDoNotFitTogetherAreRefusedByTheFrontend) {
+  ProcessCluster cluster;
+  cluster.StartFrontend({"--store-bytes", "1000000"});
+  for (const char* name : {"a", "b"})
+    std::ofstream(cluster.folder() + "/" + name) << std::string(600000, *name);
+  const CommandResult result = cluster.Mpilaunch({"-n", "1", "--stage", "a", "--stage", "b", "sh"});
+  EXPECT_EQ(result.code, 125);
+  EXPECT_THAT(result.err, HasSubstr("is not in the frontend's store any more"));
+  EXPECT_THAT(result.err, HasSubstr("--store-bytes"));
+}
+
+TEST(Membership, FilesThatDoNotFitTogetherAreRefusedByTheWorker) {
+  ProcessCluster cluster;
+  cluster.StartFrontend();
+  ASSERT_TRUE(cluster.StartAgent("w1", {"--store-bytes", "1000000"}).AwaitOutput(kRegistered));
+  for (const char* name : {"a", "b"})
+    std::ofstream(cluster.folder() + "/" + name) << std::string(600000, *name);
+  const CommandResult result = cluster.Mpilaunch({"-n", "1", "--stage", "a", "--stage", "b", "sh"});
+  EXPECT_EQ(result.code, 125);
+  EXPECT_THAT(result.err, HasSubstr("worker w1: "));
+  EXPECT_THAT(result.err, HasSubstr("--store-bytes"));
+  EXPECT_EQ(cluster.Mpilaunch({"-n", "1", "--stage", "a", "cat", "a"}).out,
+            std::string(600000, 'a'));
+}
+
 TEST(Membership, AgentWaitsForItsFrontendAndItsBundle) {
   ProcessCluster cluster;
   Command& agent = cluster.StartAgent("w1");

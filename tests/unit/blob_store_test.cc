@@ -66,10 +66,10 @@ TEST_F(BlobStoreTest, WhatWasPutIsThere) {
   EXPECT_FALSE(store->Has(DigestOf("hello")));
   ASSERT_TRUE(Put(*store, "hello").ok());
   EXPECT_TRUE(store->Has(DigestOf("hello")));
-  const absl::StatusOr<std::string> path = store->Path(DigestOf("hello"));
+  const absl::StatusOr<HeldBlob> path = store->Hold(DigestOf("hello"));
   ASSERT_TRUE(path.ok()) << path.status();
-  EXPECT_EQ(ReadWhole(*path), "hello");
-  EXPECT_EQ(ModeOf(*path), 0400u);
+  EXPECT_EQ(ReadWhole(**path), "hello");
+  EXPECT_EQ(ModeOf(**path), 0400u);
   EXPECT_EQ(ModeOf(folder_), 0700u);
 }
 
@@ -162,7 +162,7 @@ TEST_F(BlobStoreTest, DigestsAreNoPaths) {
         std::string(63, 'a') + "/", std::string(65, 'a'), std::string(63, 'a') + '\0'}) {
     EXPECT_FALSE(store->Has({sha256, 0}));
     EXPECT_TRUE(absl::IsInvalidArgument(store->NewBlob({sha256, 0}).status())) << sha256;
-    EXPECT_TRUE(absl::IsInvalidArgument(store->Path({sha256, 0}).status())) << sha256;
+    EXPECT_TRUE(absl::IsInvalidArgument(store->Hold({sha256, 0}).status())) << sha256;
     EXPECT_TRUE(absl::IsInvalidArgument(store->Link({sha256, 0}, temporary_ / "x", true)))
         << sha256;
   }
@@ -246,6 +246,20 @@ TEST_F(BlobStoreTest, ABlobInUseIsNotDropped) {
   ASSERT_TRUE(Put(*store, "cccccccccc").ok());
   EXPECT_TRUE(store->Has(DigestOf("aaaaaaaaaa")));
   EXPECT_FALSE(store->Has(DigestOf("bbbbbbbbbb")));
+}
+
+TEST_F(BlobStoreTest, ABlobThatIsHeldIsNotDropped) {
+  const auto store = OpenStore(10);
+  ASSERT_TRUE(Put(*store, "aaaaaa").ok());
+  HeldBlob once = store->Hold(DigestOf("aaaaaa")).value();
+  HeldBlob twice = store->Hold(DigestOf("aaaaaa")).value();
+  EXPECT_TRUE(absl::IsResourceExhausted(Put(*store, "bbbbbb")));
+  once.reset();
+  EXPECT_TRUE(absl::IsResourceExhausted(Put(*store, "bbbbbb")));
+  EXPECT_EQ(ReadWhole(*twice), "aaaaaa");
+  twice.reset();
+  EXPECT_TRUE(Put(*store, "bbbbbb").ok());
+  EXPECT_FALSE(store->Has(DigestOf("aaaaaa")));
 }
 
 TEST_F(BlobStoreTest, AStoreFullOfBlobsInUseSaysSo) {
