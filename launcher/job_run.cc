@@ -249,12 +249,14 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
 MpirunRequest JobRun::DescribeLaunch(const Allocation& allocation,
                                      const std::string& hostfile) const {
   MpiDefaultsRequest defaults;
+  defaults.runtime = services_.mpi.runtime;
   for (size_t i = 0; i < allocation.blocks.size(); ++i) {
     defaults.shares.push_back({&allocation.facts[i], allocation.blocks[i].ranks});
   }
   defaults.exclusive = allocation.exclusive;
   defaults.frontend_network = NetworkTowards(allocation.facts.front().address());
   MpirunRequest request;
+  request.runtime = services_.mpi.runtime;
   request.job = id_;
   request.spec = spec_;
   request.ranks = allocation.ranks();

@@ -82,17 +82,29 @@ class Chooser {
   }
 
  private:
-  void Set(std::string key, std::string value, std::string why) {
-    chosen_.push_back({std::move(key), std::move(value), std::move(why), false});
+  bool Prrte() const { return request_.runtime == MpiRuntime::kPrrte; }
+  void Set(std::string key, std::string value, std::string why,
+           MpiDefault::Kind kind = MpiDefault::Kind::kMpi) {
+    chosen_.push_back({std::move(key), std::move(value), std::move(why), kind});
+  }
+  void SetRuntime(std::string key, std::string value, std::string why) {
+    Set(std::move(key), std::move(value), std::move(why), MpiDefault::Kind::kRuntime);
   }
   void SetEnvironment(std::string key, std::string value, std::string why) {
-    chosen_.push_back({std::move(key), std::move(value), std::move(why), true});
+    Set(std::move(key), std::move(value), std::move(why), MpiDefault::Kind::kEnvironment);
   }
 
   void Placement() {
-    Set("rmaps_base_mapping_policy", "slot", "ranks stand where mpilaunch placed them, in blocks");
-    if (std::string why = WhyNotBind(request_, machines_); !why.empty()) {
-      Set("hwloc_base_binding_policy", "none", std::move(why));
+    const std::string why = "ranks stand where mpilaunch placed them, in blocks";
+    if (Prrte()) {
+      // The hostfile's slots are the ranks; without the modifier PRRTE counts cores instead.
+      SetRuntime("rmaps_default_mapping_policy", "slot:oversubscribe", why);
+    } else {
+      SetRuntime("rmaps_base_mapping_policy", "slot", why);
+    }
+    if (std::string why_not = WhyNotBind(request_, machines_); !why_not.empty()) {
+      SetRuntime(Prrte() ? "hwloc_default_binding_policy" : "hwloc_base_binding_policy", "none",
+                 std::move(why_not));
     }
     const bool crowded =
         std::any_of(machines_.begin(), machines_.end(),
@@ -101,38 +113,52 @@ class Chooser {
   }
 
   void Network() {
-    Set("if_base_do_not_resolve", "1",
-        "workers are known by registration, a slow name server must not delay the start");
+    if (!Prrte()) {  // 5.0 does not resolve unless told to
+      SetRuntime("if_base_do_not_resolve", "1",
+                 "workers are known by registration, a slow name server must not delay the start");
+    }
     const std::string network = CommonNetwork(request_);
     if (network.empty())
       return;  // a network that a worker lacks would make Open MPI warn on every run
-    Set("oob_tcp_if_include", network, "the network by which the workers reached the frontend");
-    Set("btl_tcp_if_include", network, "the network by which the workers reached the frontend");
+    const std::string why = "the network by which the workers reached the frontend";
+    // PRRTE 3.0.8 takes names of interfaces only, which differ between workers: it warns of every
+    // CIDR that it matches no interface. Its daemons try mpirun's addresses one by one instead.
+    if (!Prrte()) SetRuntime("oob_tcp_if_include", network, why);
+    Set("btl_tcp_if_include", network, why);
   }
 
   void Transports() {
     if (!AnyWorker(request_.shares, [](const v1::WorkerFacts& facts) { return facts.fabric(); })) {
       Set("pml", "ob1", "no worker has a high-speed network, so none is probed for");
-      Set("btl", "self,vader,tcp", "no worker has a high-speed network");
+      Set("btl", Prrte() ? "self,sm,tcp" : "self,vader,tcp", "no worker has a high-speed network");
       Set("osc", "^ucx", "no worker has a high-speed network");
     }
     if (AnyWorker(request_.shares, [](const v1::WorkerFacts& facts) { return !facts.cma(); })) {
-      Set("btl_vader_single_copy_mechanism", "none",
-          "a worker may not read another process's memory (CMA)");
+      const std::string why = "a worker may not read another process's memory (CMA)";
+      if (Prrte()) {
+        Set("smsc", "^cma", why);
+      } else {
+        Set("btl_vader_single_copy_mechanism", "none", why);
+      }
     }
   }
 
   // Components that cannot be chosen under mpilaunch are not loaded into every process.
   void FewerComponents() {
-    Set("plm", "rsh", "mpilaunch starts the daemons");
-    Set("ras", "^slurm,gridengine,simulator,tm,lsf,loadleveler,alps",
-        "mpilaunch chooses the workers");
-    Set("schizo", "^slurm,jsm,flux,alps,moab,singularity", "ranks are started by mpirun");
-    Set("state", "^novm,tool", "used by other programs only");
-    Set("errmgr", "^default_tool", "used by other programs only");
-    Set("iof", "^tool", "used by other programs only");
-    Set("odls", "^pspawn", "not Open MPI's choice");
-    Set("regx", "^reverse,naive", "not Open MPI's choice");
+    if (Prrte()) {
+      SetRuntime("plm", "ssh", "mpilaunch starts the daemons");
+      SetRuntime("ras", "^slurm,gridengine,pbs,simulator,testrm", "mpilaunch chooses the workers");
+      return;
+    }
+    SetRuntime("plm", "rsh", "mpilaunch starts the daemons");
+    SetRuntime("ras", "^slurm,gridengine,simulator,tm,lsf,loadleveler,alps",
+               "mpilaunch chooses the workers");
+    SetRuntime("schizo", "^slurm,jsm,flux,alps,moab,singularity", "ranks are started by mpirun");
+    SetRuntime("state", "^novm,tool", "used by other programs only");
+    SetRuntime("errmgr", "^default_tool", "used by other programs only");
+    SetRuntime("iof", "^tool", "used by other programs only");
+    SetRuntime("odls", "^pspawn", "not Open MPI's choice");
+    SetRuntime("regx", "^reverse,naive", "not Open MPI's choice");
   }
 
   // For mpirun itself, which runs no ranks; workers choose for their own from the devices they
@@ -161,7 +187,7 @@ std::vector<MpiDefault> ChooseMpiDefaults(const MpiDefaultsRequest& request) {
 std::vector<MpiDefault> WithoutOverridden(std::vector<MpiDefault> defaults,
                                           const std::vector<v1::McaParameter>& mca) {
   auto overridden = [&](const MpiDefault& choice) {
-    return !choice.is_env &&
+    return choice.kind != MpiDefault::Kind::kEnvironment &&
            std::any_of(mca.begin(), mca.end(), [&](const v1::McaParameter& parameter) {
              return parameter.key() == choice.key;
            });

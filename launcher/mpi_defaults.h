@@ -12,11 +12,20 @@
 
 namespace mpilaunch {
 
+// What starts the daemons and ranks below mpirun, and so which names its settings have: ORTE in
+// Open MPI 4.1, PRRTE in 5.0.
+enum class MpiRuntime { kOrte, kPrrte };
+
 struct MpiDefault {
-  std::string key;  // an MCA parameter, or an environment variable of mpirun's own when is_env
+  enum class Kind {
+    kMpi,          // an MCA parameter of the ranks' library
+    kRuntime,      // an MCA parameter of the run-time: mpirun and its daemons
+    kEnvironment,  // an environment variable of mpirun's own
+  };
+  std::string key;
   std::string value;
   std::string why;  // one sentence for people
-  bool is_env = false;
+  Kind kind = Kind::kMpi;
 
   friend bool operator==(const MpiDefault&, const MpiDefault&) = default;
 };
@@ -28,6 +37,7 @@ struct RankShare {
 };
 
 struct MpiDefaultsRequest {
+  MpiRuntime runtime = MpiRuntime::kOrte;
   std::vector<RankShare> shares;
   // The job takes every slot of each of its workers, so that no other job of ours comes there.
   bool exclusive = false;

@@ -15,11 +15,6 @@ namespace {
 
 constexpr absl::Duration kVersionTimeout = absl::Seconds(20);
 
-std::string ReleaseSeries(const std::string& version) {
-  const std::vector<std::string> parts = absl::StrSplit(version, '.');
-  return parts.size() < 2 ? version : absl::StrCat(parts[0], ".", parts[1]);
-}
-
 std::string Describe(const NamedFacts& worker) {
   return worker.facts->mpi_version().empty()
              ? absl::StrCat(worker.worker, " has none")
@@ -28,6 +23,11 @@ std::string Describe(const NamedFacts& worker) {
 
 }  // namespace
 
+std::string ReleaseSeries(const std::string& version) {
+  const std::vector<std::string> parts = absl::StrSplit(version, '.');
+  return parts.size() < 2 ? version : absl::StrCat(parts[0], ".", parts[1]);
+}
+
 absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output) {
   absl::string_view line = output.substr(0, output.find('\n'));
   if (!absl::ConsumePrefix(&line, "mpirun (Open MPI) ") || line.empty()) {
@@ -35,6 +35,14 @@ absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output) {
         absl::StrCat("mpirun in PATH is not Open MPI's: `mpirun --version` says \"", line, "\""));
   }
   return std::string(line);
+}
+
+absl::StatusOr<MpiRuntime> RuntimeOf(const std::string& version) {
+  const std::string series = ReleaseSeries(version);
+  if (series == "4.1") return MpiRuntime::kOrte;
+  if (series == "5.0") return MpiRuntime::kPrrte;
+  return absl::UnimplementedError(
+      absl::StrCat("Open MPI ", version, " is not supported: 4.1 and 5.0 are"));
 }
 
 absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init) {
@@ -48,11 +56,9 @@ absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init) {
       const ProgramResult result,
       RunProgram(init, {*mpirun, "--version"}, CurrentEnvironment(), kVersionTimeout));
   MPILAUNCH_ASSIGN_OR_RETURN(std::string version, ParseMpirunVersion(result.stdout_text));
-  if (ReleaseSeries(version) != "4.1") {
-    return absl::UnimplementedError(
-        absl::StrCat("Open MPI ", version, " (", *mpirun, ") is not supported yet, 4.1 is"));
-  }
-  return MpiInstallation{.mpirun = *std::move(mpirun), .version = std::move(version)};
+  MPILAUNCH_ASSIGN_OR_RETURN(const MpiRuntime runtime, RuntimeOf(version));
+  return MpiInstallation{
+      .mpirun = *std::move(mpirun), .version = std::move(version), .runtime = runtime};
 }
 
 absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers,

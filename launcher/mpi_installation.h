@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/init_loop.h"
+#include "launcher/mpi_defaults.h"
 #include "membership.pb.h"
 
 namespace mpilaunch {
@@ -14,7 +15,14 @@ namespace mpilaunch {
 struct MpiInstallation {
   std::string mpirun;   // absolute path
   std::string version;  // "4.1.4"
+  MpiRuntime runtime = MpiRuntime::kOrte;
 };
+
+// "4.1.4" -> "4.1". Daemons and ranks of one job must be of one series.
+std::string ReleaseSeries(const std::string& version);
+
+// UNIMPLEMENTED names a version that is not supported.
+absl::StatusOr<MpiRuntime> RuntimeOf(const std::string& version);
 
 // "mpirun (Open MPI) 4.1.4" -> "4.1.4"; INVALID_ARGUMENT for anything that is not Open MPI's.
 absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output);

@@ -30,7 +30,9 @@ bool ChangesMpirun(absl::string_view name) {
 bool IsOurs(absl::string_view parameter) {
   for (absl::string_view exact :
        {"plm", "plm_rsh_agent", "plm_rsh_no_tree_spawn", "orte_leave_session_attached",
-        "orte_launch_agent", "orte_tmpdir_base", "orte_local_tmpdir_base"}) {
+        "orte_launch_agent", "orte_tmpdir_base", "orte_local_tmpdir_base", "plm_ssh_agent",
+        "plm_ssh_no_tree_spawn", "prte_leave_session_attached", "prte_launch_agent",
+        "prte_tmpdir_base", "prte_local_tmpdir_base", "prte_remote_tmpdir_base"}) {
     if (parameter == exact) return true;
   }
   return false;
@@ -76,6 +78,10 @@ class Builder {
   void SetParameter(absl::string_view key, absl::string_view value) {
     SetVariable(absl::StrCat("OMPI_MCA_", key), value);
   }
+  void SetRuntimeParameter(absl::string_view key, absl::string_view value) {
+    const bool prrte = request_.runtime == MpiRuntime::kPrrte;
+    SetVariable(absl::StrCat(prrte ? "PRTE_MCA_" : "OMPI_MCA_", key), value);
+  }
   void Append(std::initializer_list<absl::string_view> words) {
     for (absl::string_view word : words) command_.argv.emplace_back(word);
   }
@@ -96,8 +102,10 @@ class Builder {
     SetVariable("MPILAUNCH_JOB", request_.job);
     SetVariable("MPILAUNCH_RSH_SOCKET", request_.rsh_socket);
     if (request_.root) {
-      SetVariable("OMPI_ALLOW_RUN_AS_ROOT", "1");
-      SetVariable("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+      for (absl::string_view prefix : {"OMPI", "PRTE"}) {
+        SetVariable(absl::StrCat(prefix, "_ALLOW_RUN_AS_ROOT"), "1");
+        SetVariable(absl::StrCat(prefix, "_ALLOW_RUN_AS_ROOT_CONFIRM"), "1");
+      }
     }
   }
 
@@ -105,28 +113,47 @@ class Builder {
   void Launch() {
     // The daemons on the workers look for it, too, and die where it is missing, though they never
     // use it. They look for its first word only, and env is everywhere.
-    SetParameter("plm_rsh_agent", absl::StrCat("/usr/bin/env ", request_.rsh_agent));
-    SetParameter("plm_rsh_no_tree_spawn", "1");
-    SetParameter("orte_leave_session_attached", "1");
+    const std::string agent = absl::StrCat("/usr/bin/env ", request_.rsh_agent);
     // Attached daemons must all be started at once: with more workers than this (128 by default)
     // mpirun 4.1 crashes. The ranks bound the workers.
-    SetParameter("plm_rsh_num_concurrent",
-                 absl::StrCat(std::max(request_.ranks, kDefaultConcurrent)));
+    const std::string concurrent = absl::StrCat(std::max(request_.ranks, kDefaultConcurrent));
     // The folder of the workers' session files must not be mpirun's own, and Open MPI 4.1.4 ignores
     // its parameter for that (orte_remote_tmpdir_base): so the daemons get theirs in their shell
     // command.
-    SetParameter("orte_launch_agent",
-                 absl::StrCat("OMPI_MCA_orte_tmpdir_base=", ShellQuote(job_directory_ + "/tmp"),
-                              " exec orted"));
+    const std::string folder = ShellQuote(job_directory_ + "/tmp");
+    if (request_.runtime == MpiRuntime::kPrrte) {
+      Append({"--leave-session-attached"});
+      SetRuntimeParameter("plm_ssh_agent", agent);
+      SetRuntimeParameter("plm_ssh_no_tree_spawn", "1");
+      SetRuntimeParameter("plm_ssh_num_concurrent", concurrent);
+      // A worker may run as root though the frontend does not; only prted minds.
+      SetRuntimeParameter("prte_launch_agent",
+                          absl::StrCat("PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+                                       "PRTE_MCA_prte_tmpdir_base=",
+                                       folder, " exec prted"));
+    } else {
+      SetRuntimeParameter("plm_rsh_agent", agent);
+      SetRuntimeParameter("plm_rsh_no_tree_spawn", "1");
+      SetRuntimeParameter("orte_leave_session_attached", "1");
+      SetRuntimeParameter("plm_rsh_num_concurrent", concurrent);
+      SetRuntimeParameter("orte_launch_agent",
+                          absl::StrCat("OMPI_MCA_orte_tmpdir_base=", folder, " exec orted"));
+    }
   }
 
   void Defaults() {
     const std::vector<v1::McaParameter> mca(request_.spec.mca().begin(), request_.spec.mca().end());
     for (const MpiDefault& choice : WithoutOverridden(request_.defaults, mca)) {
-      if (choice.is_env) {
-        SetVariable(choice.key, choice.value);
-      } else {
-        SetParameter(choice.key, choice.value);
+      switch (choice.kind) {
+        case MpiDefault::Kind::kEnvironment:
+          SetVariable(choice.key, choice.value);
+          break;
+        case MpiDefault::Kind::kRuntime:
+          SetRuntimeParameter(choice.key, choice.value);
+          break;
+        case MpiDefault::Kind::kMpi:
+          SetParameter(choice.key, choice.value);
+          break;
       }
       command_.explanation.push_back(absl::StrCat(choice.key, "=", choice.value, ": ", choice.why));
     }
@@ -138,7 +165,12 @@ class Builder {
       command_.explanation.push_back(
           absl::StrCat(parameter.key(), "=", parameter.value(), ": as you said"));
     }
-    if (request_.spec.tag_output()) Append({"--tag-output"});
+    if (!request_.spec.tag_output()) return;
+    if (request_.runtime == MpiRuntime::kPrrte) {
+      Append({"--output", "tag"});
+    } else {
+      Append({"--tag-output"});
+    }
   }
 
   void UserEnvironment() {

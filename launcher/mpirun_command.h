@@ -13,6 +13,7 @@
 namespace mpilaunch {
 
 struct MpirunRequest {
+  MpiRuntime runtime = MpiRuntime::kOrte;
   std::string job;
   v1::JobSpec spec;    // program, arguments, environment, working_directory, mca, tag_output
   uint32_t ranks = 0;  // as placed; spec.ranks() may be 0

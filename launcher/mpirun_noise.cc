@@ -1,5 +1,7 @@
 #include "launcher/mpirun_noise.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -7,7 +9,8 @@
 namespace mpilaunch {
 namespace {
 
-constexpr absl::string_view kNoise = "] plm:rsh: Warning: setpgid(";
+constexpr absl::string_view kNoises[] = {"] plm:rsh: Warning: setpgid(",
+                                         "] plm:ssh: Warning: setpgid("};
 constexpr absl::string_view kNoiseEnd = ") failed in parent with errno=Permission denied(13)\n";
 constexpr size_t kLongestPrefix = 300;  // "[HOST:PID"
 
@@ -17,14 +20,19 @@ bool MayBecomeNoise(absl::string_view line) {
   const size_t end = line.find(']');
   if (end == absl::string_view::npos) return line.size() < kLongestPrefix;
   const absl::string_view rest = line.substr(end);
-  return absl::StartsWith(kNoise, rest) ||
-         (absl::StartsWith(rest, kNoise) && rest.size() < kLongestPrefix);
+  return std::any_of(std::begin(kNoises), std::end(kNoises), [&](absl::string_view noise) {
+    return absl::StartsWith(noise, rest) ||
+           (absl::StartsWith(rest, noise) && rest.size() < kLongestPrefix);
+  });
 }
 
 bool IsNoise(absl::string_view line) {
   const size_t end = line.find(']');
-  return end != absl::string_view::npos && absl::StartsWith(line, "[") &&
-         absl::StartsWith(line.substr(end), kNoise) && absl::EndsWith(line, kNoiseEnd);
+  if (end == absl::string_view::npos || !absl::StartsWith(line, "[")) return false;
+  const absl::string_view rest = line.substr(end);
+  return absl::EndsWith(rest, kNoiseEnd) &&
+         std::any_of(std::begin(kNoises), std::end(kNoises),
+                     [&](absl::string_view noise) { return absl::StartsWith(rest, noise); });
 }
 
 }  // namespace

@@ -8,10 +8,11 @@
 
 namespace mpilaunch {
 
-// After each fork mpirun 4.1 makes the rsh agent leader of a process group, as the agent does by
+// After each fork mpirun makes the rsh agent leader of a process group, as the agent does by
 // itself. Where the agent is quicker (ours is up within a millisecond) mpirun's attempt fails, and
 // it says so on a line
-// "[HOST:PID] plm:rsh: Warning: setpgid(N,N) failed in parent with errno=Permission denied(13)".
+// "[HOST:PID] plm:rsh: Warning: setpgid(N,N) failed in parent with errno=Permission denied(13)"
+// (plm:ssh in Open MPI 5).
 // Nothing is wrong and nothing can be set against it. Every other byte passes, ranks' stderr
 // included.
 class MpirunNoise {

@@ -169,8 +169,25 @@ TEST_F(MpiDefaultsTest, WorkerWithUnknownCpusIsTakenAsCrowded) {
 
 TEST_F(MpiDefaultsTest, VariablesOfMpirunItselfAreMarked) {
   ASSERT_TRUE(Find("HWLOC_COMPONENTS").has_value());
-  EXPECT_TRUE(Find("HWLOC_COMPONENTS")->is_env);
-  EXPECT_FALSE(Find("pml")->is_env);
+  EXPECT_EQ(Find("HWLOC_COMPONENTS")->kind, MpiDefault::Kind::kEnvironment);
+  EXPECT_EQ(Find("pml")->kind, MpiDefault::Kind::kMpi);
+}
+
+TEST_F(MpiDefaultsTest, OpenMpi5HasItsOwnNames) {
+  request_.runtime = MpiRuntime::kPrrte;
+  request_.exclusive = false;
+  facts_[0].set_cma(false);
+  EXPECT_EQ(Value("rmaps_default_mapping_policy"), "slot:oversubscribe");
+  EXPECT_EQ(Value("hwloc_default_binding_policy"), "none");
+  EXPECT_EQ(Value("btl_tcp_if_include"), "172.17.0.0/16");
+  EXPECT_EQ(Value("btl"), "self,sm,tcp");
+  EXPECT_EQ(Value("smsc"), "^cma");
+  EXPECT_EQ(Find("ras")->kind, MpiDefault::Kind::kRuntime);
+  EXPECT_EQ(Find("btl")->kind, MpiDefault::Kind::kMpi);
+  for (const char* old :
+       {"oob_tcp_if_include", "prte_if_include", "btl_vader_single_copy_mechanism", "schizo"}) {
+    EXPECT_EQ(Value(old), "(not set)") << old;
+  }
 }
 
 v1::McaParameter Mca(const std::string& key, const std::string& value) {
@@ -181,13 +198,14 @@ v1::McaParameter Mca(const std::string& key, const std::string& value) {
 }
 
 TEST(WithoutOverriddenTest, UsersKeyWinsAndTheRestStays) {
-  const std::vector<MpiDefault> defaults = {{"pml", "ob1", "a", false}, {"btl", "tcp", "b", false}};
+  const std::vector<MpiDefault> defaults = {{"pml", "ob1", "a"}, {"btl", "tcp", "b"}};
   EXPECT_THAT(WithoutOverridden(defaults, {Mca("pml", "ucx"), Mca("btl_tcp_links", "2")}),
               ::testing::ElementsAre(defaults[1]));
 }
 
 TEST(WithoutOverriddenTest, ParameterIsNoVariable) {
-  const std::vector<MpiDefault> defaults = {{"HWLOC_COMPONENTS", "x", "a", true}};
+  const std::vector<MpiDefault> defaults = {
+      {"HWLOC_COMPONENTS", "x", "a", MpiDefault::Kind::kEnvironment}};
   EXPECT_THAT(WithoutOverridden(defaults, {Mca("HWLOC_COMPONENTS", "y")}),
               ::testing::ElementsAre(defaults[0]));
 }

@@ -75,7 +75,8 @@ TEST(MpirunCommandTest, Everything) {
   request.job_root = "/srv/it's here";
   v1::WorkerFacts facts;
   facts.set_network("172.17.0.0/16");
-  request.defaults = ChooseMpiDefaults({{{&facts, 8}}, false, "172.17.0.0/16"});
+  request.defaults = ChooseMpiDefaults(
+      {.runtime = MpiRuntime::kOrte, .shares = {{&facts, 8}}, .frontend_network = "172.17.0.0/16"});
   v1::JobSpec& spec = request.spec;
   spec.set_working_directory("/data/run 1");
   spec.set_tag_output(true);
@@ -90,6 +91,22 @@ TEST(MpirunCommandTest, Everything) {
   AddParameter(spec, "pml", "ucx");
   AddParameter(spec, "btl_tcp_links", "2");
   ExpectGolden(BuildMpirunCommand(request), "everything");
+}
+
+TEST(MpirunCommandTest, OpenMpi5) {
+  MpirunRequest request = SmallRequest();
+  request.runtime = MpiRuntime::kPrrte;
+  request.root = true;
+  v1::WorkerFacts facts;
+  facts.set_network("172.17.0.0/16");
+  request.defaults = ChooseMpiDefaults({.runtime = MpiRuntime::kPrrte,
+                                        .shares = {{&facts, 8}},
+                                        .frontend_network = "172.17.0.0/16"});
+  request.spec.set_tag_output(true);
+  request.spec.add_arguments("a b");
+  AddVariable(request.spec, "OMP_NUM_THREADS", "4");
+  AddParameter(request.spec, "btl_tcp_links", "2");
+  ExpectGolden(BuildMpirunCommand(request), "open_mpi_5");
 }
 
 TEST(MpirunCommandTest, LoneColonDoesNotBeginAnotherProgram) {
@@ -133,7 +150,7 @@ TEST(MpirunCommandTest, AProgramOfTheWorkersIsLookedUpThere) {
 
 TEST(MpirunCommandTest, UsersParameterReplacesTheDefault) {
   MpirunRequest request = SmallRequest();
-  request.defaults = {{"pml", "ob1", "no fabric", false}};
+  request.defaults = {{"pml", "ob1", "no fabric"}};
   AddParameter(request.spec, "pml", "ucx");
   const MpirunCommand command = BuildMpirunCommand(request);
   EXPECT_THAT(command.environment, Not(Contains(StartsWith("OMPI_MCA_pml="))));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace mpilaunch {
 namespace {
@@ -27,6 +28,8 @@ std::string FilterAll(const std::string& text) {
 TEST(MpirunNoise, TheLineIsTakenOut) {
   EXPECT_EQ(FilterAll(kNoise), "");
   EXPECT_EQ(FilterAll(absl::StrCat("a\n", kNoise, kNoise, "b")), "a\nb");
+  const std::string open_mpi_5 = absl::StrReplaceAll(kNoise, {{"plm:rsh", "plm:ssh"}});
+  EXPECT_EQ(FilterAll(open_mpi_5), "");
 }
 
 TEST(MpirunNoise, EverythingElsePasses) {

@@ -21,6 +21,24 @@ TEST(SharedMemory, SegmentBelongsToItsFamily) {
   }
 }
 
+TEST(SharedMemory, OpenMpi5sNameSpaceGivesTheFamily) {
+  EXPECT_EQ(FamilyOfNamespace("prterun-m5-353"), 0x46f8u);  // seen: job id 0x46f80001
+  EXPECT_TRUE(IsSegmentOfFamily("sm_segment.m5.0.46f80001.2", 0x46f8));
+}
+
+TEST(SharedMemory, OpenMpi5sSegmentsGo) {
+  TemporaryFolder sessions;
+  TemporaryFolder shm;
+  std::filesystem::create_directories(sessions / "prted.m5.360.0");
+  sessions.Write("prted.m5.360.0/pmix.m5.tool.360", "");
+  sessions.Write("prted.m5.360.0/pmix.m5.tool.prterun-m5-353@0", "");
+  shm.Write("sm_segment.m5.0.46f80001.0", "");
+  shm.Write("sm_segment.m5.0.46f90001.0", "");
+  RemoveSegments(sessions.path(), shm.path());
+  EXPECT_FALSE(std::filesystem::exists(shm / "sm_segment.m5.0.46f80001.0"));
+  EXPECT_TRUE(std::filesystem::exists(shm / "sm_segment.m5.0.46f90001.0"));
+}
+
 TEST(SharedMemory, OnlyTheJobsOwnSegmentsGo) {
   TemporaryFolder sessions;
   TemporaryFolder shm;
