@@ -7,11 +7,18 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/logging.h"
+#include "launcher/mpi_installation.h"
 
 namespace mpilaunch {
 namespace {
 
-constexpr size_t kLostNamed = 16;
+constexpr size_t kNamed = 16;
+
+std::string DescribeMpi(const Worker& worker) {
+  return worker.facts.mpi_version().empty()
+             ? absl::StrCat(worker.name, " has no Open MPI")
+             : absl::StrCat(worker.name, " has ", worker.facts.mpi_version());
+}
 
 }  // namespace
 
@@ -76,15 +83,45 @@ Allocation Cluster::MakeAllocation(const SlotRequest& request, std::vector<RankB
   return allocation;
 }
 
+// Daemons and ranks of one job must be of one release series, and mpirun's is ours.
+bool Cluster::RunsOurMpi(const Worker& worker) const {
+  return ReleaseSeries(worker.facts.mpi_version()) == ReleaseSeries(options_.mpi_version);
+}
+
+// All that a job might use, whatever their state and Open MPI.
+std::vector<Worker> Cluster::Candidates(bool here) const {
+  std::vector<Worker> candidates = registry_.All();
+  candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
+                                  [&](const Worker& worker) {
+                                    return (worker.name == options_.own_worker) != here;
+                                  }),
+                   candidates.end());
+  return candidates;
+}
+
 absl::StatusOr<Allocation> Cluster::TryPlace(const SlotRequest& request) {
   PlacementRequest placement = request.placement;
-  const std::vector<WorkerSlots> ready = registry_.Ready();
-  if (placement.ranks == 0) {
-    for (const WorkerSlots& worker : ready) placement.ranks += worker.total;
+  std::vector<WorkerSlots> usable;
+  std::vector<std::string> left_out;
+  uint32_t slots = 0;
+  for (const Worker& worker : Candidates(request.here)) {
+    if (worker.state != v1::READY) continue;
+    if (!RunsOurMpi(worker)) {
+      if (left_out.size() < kNamed) left_out.push_back(DescribeMpi(worker));
+      continue;
+    }
+    usable.push_back({worker.name, worker.facts.slots(), worker.slots_used});
+    slots += worker.facts.slots();
   }
-  absl::StatusOr<std::vector<RankBlock>> blocks = Place(ready, placement);
-  if (!blocks.ok()) return blocks.status();
-  return MakeAllocation(request, *std::move(blocks));
+  if (placement.ranks == 0) placement.ranks = slots;
+  // Whoever tries a program in the frontend alone wants to see it run, however few cores it has.
+  if (request.here && placement.ranks > slots) placement.oversubscribe = true;
+  absl::StatusOr<std::vector<RankBlock>> blocks = Place(usable, placement);
+  if (blocks.ok()) return MakeAllocation(request, *std::move(blocks));
+  if (left_out.empty() || !absl::IsFailedPrecondition(blocks.status())) return blocks.status();
+  return absl::FailedPreconditionError(
+      absl::StrCat(blocks.status().message(), "\nnot counted, as this frontend launches Open MPI ",
+                   options_.mpi_version, ": ", absl::StrJoin(left_out, ", ")));
 }
 
 // Who is waited for, as far as we know them: workers that were here once.
@@ -92,11 +129,12 @@ std::string Cluster::MissingFor(const SlotRequest& request) const {
   uint32_t workers = 0;
   uint32_t slots = 0;
   std::vector<std::string> lost;
-  for (const Worker& worker : registry_.All()) {
+  for (const Worker& worker : Candidates(request.here)) {
     if (worker.state == v1::LOST) {
-      if (lost.size() < kLostNamed) lost.push_back(worker.name);
+      if (lost.size() < kNamed) lost.push_back(worker.name);
       continue;
     }
+    if (!RunsOurMpi(worker)) continue;
     ++workers;
     slots += worker.facts.slots();
   }
@@ -105,9 +143,15 @@ std::string Cluster::MissingFor(const SlotRequest& request) const {
                       lost.empty() ? "" : absl::StrCat(", missing: ", absl::StrJoin(lost, ", ")));
 }
 
+const std::string& Cluster::FirstInLine(bool here) const {
+  return std::find_if(line_.begin(), line_.end(),
+                      [here](const Waiting& waiting) { return waiting.here == here; })
+      ->job;
+}
+
 absl::StatusOr<Allocation> Cluster::Acquire(const SlotRequest& request) {
   absl::MutexLock lock(&mutex_);
-  line_.push_back(request.job);
+  line_.push_back({request.job, request.here});
   std::string last_reason;
   absl::StatusOr<Allocation> result = absl::UnknownError("");
   for (;;) {
@@ -117,8 +161,8 @@ absl::StatusOr<Allocation> Cluster::Acquire(const SlotRequest& request) {
     }
     std::string reason;
     absl::Time wake = absl::InfiniteFuture();
-    if (line_.front() != request.job) {
-      reason = absl::StrCat("job ", line_.front(), " is before it");
+    if (const std::string& first = FirstInLine(request.here); first != request.job) {
+      reason = absl::StrCat("job ", first, " is before it");
     } else {
       result = TryPlace(request);
       const bool too_few = absl::IsFailedPrecondition(result.status());
@@ -130,7 +174,8 @@ absl::StatusOr<Allocation> Cluster::Acquire(const SlotRequest& request) {
     last_reason = std::move(reason);
     changed_.WaitWithDeadline(&mutex_, wake);
   }
-  line_.erase(std::find(line_.begin(), line_.end(), request.job));
+  line_.erase(std::find_if(line_.begin(), line_.end(),
+                           [&](const Waiting& waiting) { return waiting.job == request.job; }));
   changed_.SignalAll();
   return result;
 }
@@ -149,7 +194,7 @@ void Cluster::Wake() {
 
 std::vector<Worker> Cluster::Workers() const {
   absl::MutexLock lock(&mutex_);
-  return registry_.All();
+  return Candidates(/*here=*/false);
 }
 
 }  // namespace mpilaunch

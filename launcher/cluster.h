@@ -34,6 +34,7 @@ struct Allocation {
 struct SlotRequest {
   std::string job;
   PlacementRequest placement;  // ranks 0: one per slot registered
+  bool here = false;           // on the frontend's own worker, and only there
   // Until when too few slots may be registered; slots that others use are waited for without end.
   absl::Time wait_deadline;
   std::function<void(std::string)> on_wait;  // each time the reason to wait changes; must not block
@@ -47,6 +48,8 @@ class Cluster {
  public:
   struct Options {
     std::string own_host_name;
+    std::string own_worker;   // name of the frontend's own worker; only jobs with --here come there
+    std::string mpi_version;  // workers of another release series are left out
     TlsIdentity identity;
     std::function<absl::Time()> clock = absl::Now;
   };
@@ -62,7 +65,7 @@ class Cluster {
   void Release(const Allocation& allocation);
   void Wake();  // somebody in Acquire has been cancelled
 
-  std::vector<Worker> Workers() const;
+  std::vector<Worker> Workers() const;  // without the frontend's own
 
  private:
   absl::StatusOr<Allocation> TryPlace(const SlotRequest& request)
@@ -70,6 +73,9 @@ class Cluster {
   Allocation MakeAllocation(const SlotRequest& request, std::vector<RankBlock> blocks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string MissingFor(const SlotRequest& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  const std::string& FirstInLine(bool here) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<Worker> Candidates(bool here) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RunsOurMpi(const Worker& worker) const;
   void Retire(std::shared_ptr<WorkerClient> client);
 
   const Options options_;
@@ -77,8 +83,12 @@ class Cluster {
   absl::CondVar changed_;
   Registry registry_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<WorkerClient>> clients_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::string> line_
-      ABSL_GUARDED_BY(mutex_);  // jobs in Acquire, first come first served
+  // Jobs in Acquire, first come first served; those with --here are no hindrance to the others.
+  struct Waiting {
+    std::string job;
+    bool here = false;
+  };
+  std::deque<Waiting> line_ ABSL_GUARDED_BY(mutex_);
   struct Holder {
     std::vector<RankBlock> blocks;
     std::function<void(const std::string&)> on_worker_lost;

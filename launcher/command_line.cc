@@ -31,6 +31,7 @@ constexpr char kDescription[] =
     "  mpilaunch hello -n 8 -- a b        the same\n"
     "  mpilaunch -n 4 --stage ring.py python3 ring.py\n"
     "                                     the workers' python3, with a file of yours\n"
+    "  mpilaunch --here hello -n 4        in the frontend itself, without workers\n"
     "  mpilaunch --local=2 hello -n 8     on this machine alone: a frontend and two workers for "
     "this one run\n"
     "  mpilaunch workers | jobs | cancel JOB";
@@ -105,6 +106,9 @@ struct RunParser {
     app.add_option("--local", command.local_workers,
                    "W: start a frontend and W workers on this machine for this run")
         ->check(WholeNumber("number of workers", 1, kMaxLocalWorkers));
+    app.add_flag("--here", command.here,
+                 "Run in the frontend itself, on its own slots, and on no worker")
+        ->excludes("--local");
     app.add_option("--socket", socket, "Unix socket of mpilaunchd")
         ->envname("MPILAUNCH_SOCKET")
         ->capture_default_str();

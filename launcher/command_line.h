@@ -27,6 +27,7 @@ struct RunCommand {
   uint32_t wait_seconds = 0;
   bool verbose = false;
   uint32_t local_workers = 0;  // --local=W; 0: the running frontend
+  bool here = false;           // on the frontend's own slots
 };
 struct WorkersCommand {
   bool json = false;

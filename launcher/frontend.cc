@@ -27,6 +27,7 @@
 #include "launcher/job_manager.h"
 #include "launcher/job_service.h"
 #include "launcher/membership_service.h"
+#include "launcher/own_worker.h"
 #include "launcher/rsh_server.h"
 #include "launcher/unix_listener.h"
 
@@ -125,9 +126,14 @@ class FrontendImpl final : public Frontend {
     mpi_version_ = mpi.version;
     char host_name[256] = "";
     gethostname(host_name, sizeof(host_name) - 1);
-    cluster_ = std::make_unique<Cluster>(
-        Cluster::Options{.own_host_name = host_name, .identity = identity_});
+    const std::string own_worker = absl::StrCat(host_name, "-here");
+    cluster_ = std::make_unique<Cluster>(Cluster::Options{.own_host_name = host_name,
+                                                          .own_worker = own_worker,
+                                                          .mpi_version = mpi.version,
+                                                          .identity = identity_});
+    own_worker_ = std::make_unique<OwnWorker>(DescribeOwnWorker(own_worker));
     JobServices services;
+    services.own_worker = own_worker_.get();
     services.cluster = cluster_.get();
     services.blobs = blobs_.get();
     services.init = init_.get();
@@ -147,6 +153,19 @@ class FrontendImpl final : public Frontend {
     MPILAUNCH_ASSIGN_OR_RETURN(
         jobs_, JobManager::Open(std::move(services), options_.state_dir + "/last_job"));
     return absl::OkStatus();
+  }
+
+  OwnWorker::Options DescribeOwnWorker(const std::string& name) {
+    const bool everywhere = options_.listen == "0.0.0.0" || options_.listen == "::";
+    OwnWorker::Options own;
+    own.init = init_.get();
+    own.agent = OwnBinaryFolder() + "/mpilaunch-agent";
+    own.name = name;
+    own.frontend = everywhere ? "127.0.0.1" : options_.listen;  // the bundle has the ports
+    own.join_bundle = options_.join_bundle;
+    own.job_root = std::filesystem::path(options_.socket).parent_path() / "here";
+    own.on_end = [cluster = cluster_.get()] { cluster->Wake(); };
+    return own;
   }
 
   absl::Status BeginNetwork() {
@@ -216,6 +235,7 @@ class FrontendImpl final : public Frontend {
   void Stop() {
     local_listener_.reset();
     if (jobs_ != nullptr) jobs_->Stop();
+    own_worker_.reset();
     rsh_server_.reset();
     for (std::unique_ptr<grpc::Server>* server :
          {&local_server_, &enrol_server_, &control_server_}) {
@@ -233,6 +253,7 @@ class FrontendImpl final : public Frontend {
   std::unique_ptr<InitLoop> init_;
   std::unique_ptr<BlobStore> blobs_;
   std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<OwnWorker> own_worker_;
   std::unique_ptr<JobManager> jobs_;
   std::unique_ptr<MembershipService> membership_;
   std::unique_ptr<EnrolmentService> enrolment_;

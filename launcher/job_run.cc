@@ -30,6 +30,7 @@ constexpr absl::Duration kEndJobTimeout = absl::Seconds(8);
 // A worker that lost only its session answers at once, one that is gone never.
 constexpr absl::Duration kEndJobOnLostTimeout = absl::Seconds(1);
 constexpr absl::Duration kDaemonsGone = absl::Seconds(8);
+constexpr absl::Duration kOwnWorkerStarts = absl::Seconds(20);  // usually a tenth of one
 constexpr uint32_t kStdinCredit = 1 << 20;
 
 absl::Status WriteHostfile(const std::string& path, const std::vector<RankBlock>& blocks) {
@@ -139,11 +140,16 @@ absl::StatusOr<Allocation> JobRun::AcquireSlots() {
     // The reason changes with every job that comes or ends: once is enough to know why nothing
     // happens. A cluster of this job's own (--local) comes up within a moment: nobody waits in a
     // line there.
-    if (!spec_.verbose() && (told || spec_.min_workers() > 0)) return;
+    if (!spec_.verbose() && (told || spec_.min_workers() > 0 || spec_.here())) return;
     told = true;
     Notice(absl::StrCat("job ", id_, " waits: ", reason));
   };
-  request.cancelled = [this] { return Ending(); };
+  request.here = spec_.here();
+  if (spec_.here()) {
+    MPILAUNCH_RETURN_IF_ERROR(services_.own_worker->Start());
+    request.wait_deadline = std::max(request.wait_deadline, services_.clock() + kOwnWorkerStarts);
+  }
+  request.cancelled = [this] { return Ending() || OwnWorkerFailed(); };
   request.on_worker_lost = [this](const std::string& worker) {
     {
       absl::MutexLock lock(&mutex_);
@@ -152,7 +158,16 @@ absl::StatusOr<Allocation> JobRun::AcquireSlots() {
     RequestEnd({kExitOwnFailure, v1::FAILED,
                 absl::StrCat("worker ", worker, " was lost while the job ran")});
   };
-  MPILAUNCH_ASSIGN_OR_RETURN(Allocation allocation, services_.cluster->Acquire(request));
+  absl::StatusOr<Allocation> acquired = services_.cluster->Acquire(request);
+  if (!acquired.ok() && OwnWorkerFailed()) {
+    return absl::UnavailableError(
+        "the agent for --here ended before it had registered: mpilaunchd's log says why");
+  }
+  MPILAUNCH_ASSIGN_OR_RETURN(Allocation allocation, std::move(acquired));
+  if (spec_.here() && allocation.ranks() > allocation.facts.front().slots()) {
+    Notice(absl::StrCat(allocation.ranks(), " ranks share the frontend's ",
+                        allocation.facts.front().slots(), " slots"));
+  }
   if (told) Notice(absl::StrCat("job ", id_, " starts"));
   absl::MutexLock lock(&mutex_);
   workers_ = allocation.workers;
@@ -172,7 +187,7 @@ absl::Status JobRun::Stage(const Allocation& allocation) {
   for (size_t i = 0; i < allocation.blocks.size(); ++i) {
     facts.push_back({allocation.blocks[i].worker, &allocation.facts[i]});
   }
-  MPILAUNCH_RETURN_IF_ERROR(CheckWorkersAgree(facts, services_.mpi.version));
+  MPILAUNCH_RETURN_IF_ERROR(CheckWorkersAgree(facts));
 
   StageJob stage;
   stage.on_progress = [this](const std::string& text) { Notice(text); };
@@ -348,6 +363,8 @@ bool JobRun::OnlyComplains() const {
   return (end_.has_value() && info_.state() == v1::LAUNCHING) || !lost_.empty() ||
          !daemon_error_.empty();
 }
+
+bool JobRun::OwnWorkerFailed() const { return spec_.here() && !services_.own_worker->Running(); }
 
 bool JobRun::Lost(const std::string& worker) const {
   absl::MutexLock lock(&mutex_);

@@ -21,6 +21,7 @@
 #include "launcher/mpi_installation.h"
 #include "launcher/mpirun_command.h"
 #include "launcher/mpirun_noise.h"
+#include "launcher/own_worker.h"
 #include "launcher/stager.h"
 
 namespace mpilaunch {
@@ -38,6 +39,7 @@ struct JobServices {
   Cluster* cluster = nullptr;
   BlobStore* blobs = nullptr;
   InitLoop* init = nullptr;
+  OwnWorker* own_worker = nullptr;
   MpiInstallation mpi;
   std::string rsh_agent;  // absolute path of mpilaunch-rsh
   std::string rsh_socket;
@@ -111,6 +113,7 @@ class JobRun {
   }
   bool NoDaemons() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return daemons_.empty(); }
   bool Ending() const;
+  bool OwnWorkerFailed() const;
   bool OnlyComplains() const;
   bool Lost(const std::string& worker) const;
 

@@ -15,12 +15,6 @@ namespace {
 
 constexpr absl::Duration kVersionTimeout = absl::Seconds(20);
 
-std::string Describe(const NamedFacts& worker) {
-  return worker.facts->mpi_version().empty()
-             ? absl::StrCat(worker.worker, " has none")
-             : absl::StrCat(worker.worker, " has ", worker.facts->mpi_version());
-}
-
 }  // namespace
 
 std::string ReleaseSeries(const std::string& version) {
@@ -61,14 +55,8 @@ absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init) {
       .mpirun = *std::move(mpirun), .version = std::move(version), .runtime = runtime};
 }
 
-absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers,
-                               const std::string& frontend_version) {
+absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers) {
   for (const NamedFacts& worker : workers) {
-    if (ReleaseSeries(worker.facts->mpi_version()) != ReleaseSeries(frontend_version)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("Open MPI must be of one release series in a job: the frontend has ",
-                       frontend_version, ", worker ", Describe(worker)));
-    }
     const v1::WorkerFacts& first = *workers.front().facts;
     if (worker.facts->job_root() != first.job_root()) {
       return absl::FailedPreconditionError(absl::StrCat(

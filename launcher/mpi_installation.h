@@ -32,14 +32,13 @@ absl::StatusOr<std::string> ParseMpirunVersion(absl::string_view output);
 // runs.
 absl::StatusOr<MpiInstallation> FindMpiInstallation(InitLoop& init);
 
-// FAILED_PRECONDITION, naming workers and versions, unless all run the release series of
-// `frontend_version` and make jobs under the same folder.
+// FAILED_PRECONDITION, naming two workers that differ, unless all make jobs under the same folder
+// and are of one architecture.
 struct NamedFacts {
   std::string worker;
   const v1::WorkerFacts* facts;
 };
-absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers,
-                               const std::string& frontend_version);
+absl::Status CheckWorkersAgree(const std::vector<NamedFacts>& workers);
 
 }  // namespace mpilaunch
 

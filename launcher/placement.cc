@@ -62,7 +62,9 @@ absl::StatusOr<std::vector<RankBlock>> Place(const std::vector<WorkerSlots>& wor
     room.push_back(worker.total > worker.used ? worker.total - worker.used : 0);
     free += room.back();
   }
-  if (workers.empty()) return absl::FailedPreconditionError("no worker is registered");
+  if (workers.empty())
+    return absl::FailedPreconditionError(
+        "no worker is registered: start some, or run in the frontend itself with --here");
   if (workers.size() < request.min_workers) {
     return absl::FailedPreconditionError(absl::StrCat(workers.size(), " of ", request.min_workers,
                                                       " workers are registered (",

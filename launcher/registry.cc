@@ -101,14 +101,6 @@ std::vector<Worker> Registry::All() const {
   return all;
 }
 
-std::vector<WorkerSlots> Registry::Ready() const {
-  std::vector<WorkerSlots> ready;
-  for (const auto& [name, worker] : workers_) {
-    if (worker.state == v1::READY) ready.push_back({name, worker.facts.slots(), worker.slots_used});
-  }
-  return ready;
-}
-
 void Registry::Take(const std::vector<RankBlock>& blocks) {
   for (const RankBlock& block : blocks) {
     if (auto it = workers_.find(block.worker); it != workers_.end())

@@ -43,7 +43,6 @@ class Registry {
 
   const Worker* Find(const std::string& name) const;  // nullptr: unknown
   std::vector<Worker> All() const;                    // by name, numbers in order (w2 before w10)
-  std::vector<WorkerSlots> Ready() const;             // likewise
 
   void Take(const std::vector<RankBlock>& blocks);
   void Give(const std::vector<RankBlock>& blocks);

@@ -202,6 +202,7 @@ absl::StatusOr<v1::JobSpec> MakeJobSpec(const RunCommand& command, const JobFile
   spec.set_working_directory(command.working_directory);
   spec.set_oversubscribe(command.oversubscribe);
   spec.set_placement(command.placement);
+  spec.set_here(command.here);
   spec.set_tag_output(command.tag_output);
   spec.set_wait_seconds(command.wait_seconds);
   spec.set_timeout_seconds(command.timeout_seconds);

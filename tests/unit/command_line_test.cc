@@ -109,6 +109,7 @@ TEST(CommandLine, BadNumberOfRanksIsRepeatedInTheError) {
   Refused("hello -n");
   Refused("-n 8");
   Refused("--local=0 hello");
+  Refused("--here --local=2 hello");
   Refused("--local=-1 hello");
 }
 

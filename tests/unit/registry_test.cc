@@ -23,11 +23,11 @@ TEST(Registry, ListsWorkersInNaturalOrder) {
   Registry registry("frontend");
   for (const char* name : {"w10", "w2", "w1"})
     EXPECT_TRUE(registry.Register(name, MakeRegistration(2), kNow).ok());
-  const std::vector<WorkerSlots> ready = registry.Ready();
-  ASSERT_EQ(ready.size(), 3u);
-  EXPECT_EQ(ready[0].name, "w1");
-  EXPECT_EQ(ready[1].name, "w2");
-  EXPECT_EQ(ready[2].name, "w10");
+  const std::vector<Worker> all = registry.All();
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[0].name, "w1");
+  EXPECT_EQ(all[1].name, "w2");
+  EXPECT_EQ(all[2].name, "w10");
 }
 
 TEST(Registry, TwoWorkersWithOneNameIsRefusedNamingBoth) {
@@ -63,9 +63,9 @@ TEST(Registry, LostWorkerIsListedAndMayComeBack) {
   const uint64_t first = *registry.Register("w1", MakeRegistration(2), kNow);
   EXPECT_TRUE(registry.End("w1", first, /*on_purpose=*/false, kNow));
   EXPECT_EQ(registry.Find("w1")->state, v1::LOST);
-  EXPECT_TRUE(registry.Ready().empty());
   const uint64_t second = *registry.Register("w1", MakeRegistration(4), kNow);
-  EXPECT_EQ(registry.Ready()[0].total, 4u);
+  EXPECT_EQ(registry.Find("w1")->state, v1::READY);
+  EXPECT_EQ(registry.Find("w1")->facts.slots(), 4u);
   // The old session's end arrives late: it is not this worker's any more.
   EXPECT_FALSE(registry.End("w1", first, false, kNow));
   EXPECT_EQ(registry.Find("w1")->state, v1::READY);
@@ -95,12 +95,12 @@ TEST(Registry, SlotsAreTakenAndGivenAcrossALostAndReturnedWorker) {
   Registry registry("frontend");
   const uint64_t session = *registry.Register("w1", MakeRegistration(4), kNow);
   registry.Take({{"w1", 3}});
-  EXPECT_EQ(registry.Ready()[0].used, 3u);
+  EXPECT_EQ(registry.Find("w1")->slots_used, 3u);
   registry.End("w1", session, false, kNow);
   ASSERT_TRUE(registry.Register("w1", MakeRegistration(4), kNow).ok());
-  EXPECT_EQ(registry.Ready()[0].used, 3u);  // the job is still being ended there
+  EXPECT_EQ(registry.Find("w1")->slots_used, 3u);  // the job is still being ended there
   registry.Give({{"w1", 3}});
-  EXPECT_EQ(registry.Ready()[0].used, 0u);
+  EXPECT_EQ(registry.Find("w1")->slots_used, 0u);
 }
 
 }  // namespace
