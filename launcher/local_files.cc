@@ -186,4 +186,20 @@ absl::StatusOr<std::vector<LocalFile>> FindStagedFiles(const std::vector<std::st
   return collector.Finish();
 }
 
+std::vector<std::string> NotStaged(const std::vector<std::string>& arguments,
+                                   const std::vector<LocalFile>& staged) {
+  std::vector<std::string> files;
+  for (const std::string& argument : arguments) {
+    std::error_code ignored;
+    if (!fs::is_regular_file(argument, ignored)) continue;
+    const std::string name = PathInJob(argument);
+    if (name != fs::path(argument).lexically_normal()) continue;  // it would be called otherwise
+    const bool found = std::any_of(staged.begin(), staged.end(), [&](const LocalFile& file) {
+      return file.staged.name() == name;
+    });
+    if (!found) files.push_back(argument);
+  }
+  return files;
+}
+
 }  // namespace mpilaunch

@@ -27,6 +27,11 @@ absl::StatusOr<LocalFile> FindLocalProgram(const std::string& typed);
 absl::StatusOr<std::vector<LocalFile>> FindStagedFiles(const std::vector<std::string>& typed,
                                                        const LocalFile& program);
 
+// Those of `arguments` that name a file here which the ranks do not find under this name: what
+// somebody who knows mpirun on one machine takes for granted.
+std::vector<std::string> NotStaged(const std::vector<std::string>& arguments,
+                                   const std::vector<LocalFile>& staged);
+
 }  // namespace mpilaunch
 
 #endif  // MPILAUNCH_LAUNCHER_LOCAL_FILES_H_

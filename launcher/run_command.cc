@@ -70,6 +70,15 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectWithin(const std::string& 
   }
 }
 
+// The usual reason why a program that reads a file fails on its first day here.
+void SuggestStaging(const RunCommand& command, const JobFiles& files) {
+  for (const std::string& path : NotStaged(command.arguments, files.staged)) {
+    std::fprintf(stderr,
+                 "mpilaunch: if the ranks were to read %s, which lies here: --stage %s pushes it\n",
+                 path.c_str(), path.c_str());
+  }
+}
+
 int Run(const CommandLine& line, const RunCommand& command, const std::vector<std::string>& words,
         absl::Time started) {
   absl::StatusOr<LocalFile> program = FindLocalProgram(command.program);
@@ -92,7 +101,10 @@ int Run(const CommandLine& line, const RunCommand& command, const std::vector<st
   }
   const auto channel = ConnectWithin(socket, absl::Seconds(command.wait_seconds));
   if (!channel.ok()) return Report(channel.status(), kExitOwnFailure);
-  return RunJob(*channel, files, *spec, started);
+  const int code = RunJob(*channel, files, *spec, started);
+  if (code > 0 && code < kExitTimeout && command.working_directory.empty())
+    SuggestStaging(command, files);
+  return code;
 }
 
 }  // namespace

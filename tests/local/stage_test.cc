@@ -96,6 +96,16 @@ TEST_F(StageFiles, WhatIsUnchangedIsNotPushedAgain) {
   EXPECT_THAT(Mpilaunch(line).err, HasSubstr("pushing large"));
 }
 
+TEST_F(StageFiles, AFileThatWasForgottenIsSuggested) {
+  Write("forgotten", "exit 3\n");
+  EXPECT_THAT(Mpilaunch({"-n", "2", "sh", "forgotten"}).err,
+              HasSubstr("--stage forgotten pushes it"));
+  const CommandResult staged = Mpilaunch({"-n", "2", "--stage", "forgotten", "sh", "./forgotten"});
+  EXPECT_EQ(staged.code, 3);
+  EXPECT_THAT(staged.err, Not(HasSubstr("--stage")));
+  EXPECT_THAT(Mpilaunch({"-n", "2", "echo", "forgotten"}).err, IsEmpty());
+}
+
 TEST_F(StageFiles, WhatCannotBeStagedIsSaidAtOnce) {
   const CommandResult result = Mpilaunch({"-n", "2", "--stage", "gone.py", "python3", "gone.py"});
   EXPECT_EQ(result.code, 2);

@@ -163,6 +163,17 @@ TEST_F(LocalFilesTest, AFileOfTheProgramsNameIsRefusedUnlessItIsTheProgram) {
   EXPECT_THAT(Refused({"../near/hello"}), HasSubstr("hello"));
 }
 
+TEST_F(LocalFilesTest, ArgumentsThatAreFilesAndWereNotStaged) {
+  Write("a");
+  Write("data/b");
+  Write("../c");
+  const auto staged = FindStagedFiles({"data"}, program_);
+  ASSERT_TRUE(staged.ok());
+  EXPECT_THAT(
+      NotStaged({"a", "./data/b", "gone", "data", "../c", "-v", temporary_ / "here/a"}, *staged),
+      ElementsAre("a"));
+}
+
 TEST_F(LocalFilesTest, TooManyFilesAreRefused) {
   for (int i = 0; i < 4200; ++i) Write(absl::StrCat("many/", i), "");
   EXPECT_THAT(Refused({"many"}), AllOf(HasSubstr("more than 4095"), HasSubstr("archive")));
