@@ -20,6 +20,8 @@ using ::testing::SizeIs;
 struct Tool {
   std::string name;
   Words command;
+
+  friend void PrintTo(const Tool& tool, std::ostream* out) { *out << tool.name; }
 };
 
 class Compose : public ::testing::TestWithParam<std::tuple<std::string, Tool>> {

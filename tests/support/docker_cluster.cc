@@ -119,36 +119,46 @@ DockerCluster::DockerCluster(const std::string& series, Words options)
     : series_(series), options_(std::move(options)) {
   Docker({"network", "create", "--label", scope_.Label(), network()});
   Docker({"volume", "create", "--label", scope_.Label(), scope_.Name("join")});
-  Run(kFrontendHost, network(), {"--volume", scope_.Name("join") + ":/run/join"},
-      FrontendImage(series_));
+  Docker(RunWords(kFrontendHost, network(), {"--volume", scope_.Name("join") + ":/run/join"},
+                  FrontendImage(series_)));
   if (!Await([&] { return Mpilaunch({"workers"}).code == 0; })) {
     ADD_FAILURE() << "the frontend does not come up: "
                   << RunCommand({"docker", "logs", Container(kFrontendHost)}).err;
   }
 }
 
-void DockerCluster::Run(const std::string& host, const std::string& network, const Words& more,
-                        const std::string& image) {
-  Docker(Concatenate({{"run", "--detach", "--label", scope_.Label(), "--name", Container(host)},
+Words DockerCluster::RunWords(const std::string& host, const std::string& network,
+                              const Words& more, const std::string& image) const {
+  return Concatenate({{"run", "--detach", "--label", scope_.Label(), "--name", Container(host)},
                       {"--hostname", host, "--network", network, "--network-alias", host},
                       options_,
                       more,
-                      {image}}));
+                      {image}});
+}
+
+Words DockerCluster::WorkerWords(const std::string& host, const WorkerOptions& options) const {
+  const Words joined = {"--volume", scope_.Name("join") + ":/run/join:ro", "--env",
+                        absl::StrCat("MPILAUNCH_FRONTEND=", kFrontendHost)};
+  return RunWords(host, options.network.empty() ? network() : options.network,
+                  Concatenate({joined, options.docker}),
+                  options.image.empty() ? WorkerImage(series_) : options.image);
 }
 
 void DockerCluster::StartWorker(const std::string& host, const WorkerOptions& options) {
-  const Words joined = {"--volume", scope_.Name("join") + ":/run/join:ro", "--env",
-                        absl::StrCat("MPILAUNCH_FRONTEND=", kFrontendHost)};
-  Run(host, options.network.empty() ? network() : options.network,
-      Concatenate({joined, options.docker}),
-      options.image.empty() ? WorkerImage(series_) : options.image);
+  Docker(WorkerWords(host, options));
 }
 
 void DockerCluster::StartWorkers(int count) {
   Words names;
+  std::vector<std::unique_ptr<Command>> starting;
   for (int i = 1; i <= count; ++i) {
     names.push_back(absl::StrCat("mpiwn", i));
-    StartWorker(names.back(), {.docker = {"--env", "MPILAUNCH_SLOTS=4"}});
+    const Words words = WorkerWords(names.back(), {.docker = {"--env", "MPILAUNCH_SLOTS=4"}});
+    starting.push_back(std::make_unique<Command>(Concatenate({{"docker"}, words})));
+  }
+  for (const auto& command : starting) {
+    const CommandResult result = command->Finish();
+    EXPECT_EQ(result.code, 0) << result.err;
   }
   AwaitReady(names);
 }

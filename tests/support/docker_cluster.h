@@ -102,8 +102,9 @@ class DockerCluster {
   nlohmann::json Worker(const std::string& name);
 
  private:
-  void Run(const std::string& host, const std::string& network, const Words& more,
-           const std::string& image);
+  Words RunWords(const std::string& host, const std::string& network, const Words& more,
+                 const std::string& image) const;
+  Words WorkerWords(const std::string& host, const WorkerOptions& options) const;
 
   DockerScope scope_;
   const std::string series_;
