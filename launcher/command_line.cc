@@ -136,49 +136,65 @@ std::vector<std::string> ReplaceLongShortOptions(std::vector<std::string> words)
   return words;
 }
 
-// How many of the first words are --local=W or --local W.
-size_t LocalPrefix(const std::vector<std::string>& words) {
+// How many of the first words only say where: --here, --local=W or --local W.
+size_t WherePrefix(const std::vector<std::string>& words) {
   if (words.empty()) return 0;
-  if (absl::StartsWith(words[0], "--local=")) return 1;
+  if (words[0] == "--here" || absl::StartsWith(words[0], "--local=")) return 1;
   return words[0] == "--local" && words.size() > 1 ? 2 : 0;
 }
 
-// Options may follow the program unless some stood before it: then the rest is the program's, as
-// with mpirun. --local only says where, so it does not count.
-std::optional<std::string> ParseRun(const std::vector<std::string>& words, RunParser& parser) {
+bool IsRanksOption(absl::string_view word) {
+  return word == "-n" || word == "-np" || word == "--np" || absl::StartsWith(word, "--np=");
+}
+
+// PROGRAM OPTIONS [-- ARGUMENTS]; `words` begin with the program.
+std::optional<std::string> ParseProgramFirst(const std::vector<std::string>& words,
+                                             const std::vector<std::string>& options_before,
+                                             RunParser& parser) {
   RunCommand& command = parser.command;
-  const size_t program = LocalPrefix(words);
-  const bool program_first = program < words.size() && !absl::StartsWith(words[program], "-");
-  if (!program_first) {
-    std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(words));
-    if (!rest.empty() && rest[0] == "--") rest.erase(rest.begin());
-    if (rest.empty()) return "no program named";
-    if (absl::StartsWith(rest[0], "-")) return absl::StrCat("unknown option ", rest[0]);
-    command.program = rest[0];
-    command.arguments.assign(rest.begin() + 1, rest.end());
-    const bool asks_for_ranks = std::any_of(
-        command.arguments.begin(), command.arguments.end(),
-        [](const std::string& word) { return word == "-n" || word == "-np" || word == "--np"; });
-    if (command.ranks == 0 && asks_for_ranks) {
-      std::fprintf(
-          stderr,
-          "mpilaunch: -n behind the program is the program's own, as options stand before it\n");
-    }
-    return std::nullopt;
-  }
-  const auto separator = std::find(words.begin() + program, words.end(), "--");
-  std::vector<std::string> options(words.begin(), words.begin() + program);
-  options.insert(options.end(), words.begin() + program + 1, separator);
+  const auto separator = std::find(words.begin(), words.end(), "--");
+  std::vector<std::string> options = options_before;
+  options.insert(options.end(), words.begin() + 1, separator);
   const std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(options));
   for (const std::string& word : rest) {
     if (!absl::StartsWith(word, "-")) continue;
     return absl::StrCat(&word == &rest[0] ? "unknown option " : "option behind an argument: ", word,
-                        "; what is meant for ", words[program], " goes behind \"--\"");
+                        "; what is meant for ", words[0], " goes behind \"--\"");
   }
-  command.program = words[program];
+  command.program = words[0];
   command.arguments = rest;
   if (separator != words.end()) {
     command.arguments.insert(command.arguments.end(), separator + 1, words.end());
+  }
+  return std::nullopt;
+}
+
+// Options may follow the program unless some stood before it: then the rest is the program's, as
+// with mpirun. Those that only say where do not count, and a -n right behind the program is ours
+// when there was none before.
+std::optional<std::string> ParseRun(const std::vector<std::string>& words, RunParser& parser) {
+  RunCommand& command = parser.command;
+  const size_t where = WherePrefix(words);
+  if (where < words.size() && !absl::StartsWith(words[where], "-")) {
+    return ParseProgramFirst({words.begin() + where, words.end()},
+                             {words.begin(), words.begin() + where}, parser);
+  }
+  std::vector<std::string> rest = parser.Parse(ReplaceLongShortOptions(words));
+  const bool separated = !rest.empty() && rest[0] == "--";
+  if (separated) rest.erase(rest.begin());
+  if (rest.empty()) return "no program named";
+  if (absl::StartsWith(rest[0], "-")) return absl::StrCat("unknown option ", rest[0]);
+  if (command.ranks == 0 && !separated && rest.size() > 1 && IsRanksOption(rest[1])) {
+    return ParseProgramFirst(rest, {words.begin(), words.end() - rest.size()}, parser);
+  }
+  command.program = rest[0];
+  command.arguments.assign(rest.begin() + 1, rest.end());
+  if (command.ranks == 0 &&
+      std::any_of(command.arguments.begin(), command.arguments.end(), IsRanksOption)) {
+    std::fprintf(
+        stderr,
+        "mpilaunch: -n behind the program's arguments is the program's own, as options stand "
+        "before it\n");
   }
   return std::nullopt;
 }

@@ -69,6 +69,29 @@ TEST(CommandLine, LocalOnlySaysWhere) {
   }
 }
 
+TEST(CommandLine, HereOnlySaysWhere) {
+  for (const char* line : {"--here hello -n 4", "hello --here -n 4", "hello -n 4 --here",
+                           "--here -n 4 hello", "-n 4 --here hello"}) {
+    const RunCommand command = ParseRunOk(line);
+    EXPECT_TRUE(command.here) << line;
+    EXPECT_EQ(command.ranks, 4u) << line;
+    EXPECT_EQ(command.program, "hello") << line;
+    EXPECT_THAT(command.arguments, IsEmpty()) << line;
+  }
+}
+
+TEST(CommandLine, RanksRightBehindTheProgramAreOursWhenNoneStoodBefore) {
+  const RunCommand command = ParseRunOk("--wait 300 -x A=1 hello -n 8 -x B=2 -- -n 3");
+  EXPECT_EQ(command.wait_seconds, 300u);
+  EXPECT_EQ(command.ranks, 8u);
+  EXPECT_EQ(command.program, "hello");
+  EXPECT_THAT(command.exports, ElementsAre("A=1", "B=2"));
+  EXPECT_THAT(command.arguments, ElementsAre("-n", "3"));
+  EXPECT_THAT(ParseRunOk("-n 2 echo -n hi").arguments, ElementsAre("-n", "hi"));
+  EXPECT_THAT(ParseRunOk("-v -- echo -n 3").arguments, ElementsAre("-n", "3"));
+  EXPECT_THAT(ParseRunOk("-v prog a -n 3").arguments, ElementsAre("a", "-n", "3"));
+}
+
 TEST(CommandLine, EveryOption) {
   const RunCommand command = ParseRunOk(
       "-np 3 -x A -x B=1 --wdir /data --oversubscribe --map pack --mca btl tcp -mca pml ob1 "
