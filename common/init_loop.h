@@ -43,6 +43,9 @@ struct SpawnRequest {
   std::vector<std::string> environment;  // "NAME=value", complete
   std::string working_directory;         // empty: ours
   Stdio stdin_mode = Stdio::kNull;
+  // The child's reads return PIPE_BUF (4096) bytes at most, however large its buffer and however
+  // much is there.
+  bool stdin_in_packets = false;
   Stdio output_mode = Stdio::kPipe;  // stdout and stderr
 
   // All of them run on the init loop's thread and must not block. None runs after on_exit.

@@ -162,6 +162,10 @@ absl::StatusOr<SpawnedProcess> SpawnProcess(const SpawnRequest& request) {
   SpawnedProcess process;
   SpawnActions actions;
   MPILAUNCH_RETURN_IF_ERROR(actions.SetStdio(STDIN_FILENO, request.stdin_mode, process.stdin_fd));
+  if (request.stdin_in_packets && process.stdin_fd.valid() &&
+      fcntl(process.stdin_fd.get(), F_SETFL, O_NONBLOCK | O_DIRECT) != 0) {
+    return absl::ErrnoToStatus(errno, "fcntl O_DIRECT");
+  }
   MPILAUNCH_RETURN_IF_ERROR(
       actions.SetStdio(STDOUT_FILENO, request.output_mode, process.stdout_fd));
   MPILAUNCH_RETURN_IF_ERROR(

@@ -231,6 +231,8 @@ absl::Status JobRun::StartMpirun(const Allocation& allocation) {
   request.environment = command.environment;
   request.working_directory = directory_;
   request.stdin_mode = Stdio::kPipe;
+  // PRRTE 3.0.8 loses what its mpirun reads at once beyond 4096 bytes.
+  request.stdin_in_packets = services_.mpi.runtime == MpiRuntime::kPrrte;
   request.on_stdout = [events = events_](std::string bytes) {
     v1::RunEvent event;
     event.set_stdout(std::move(bytes));

@@ -9,9 +9,18 @@
 namespace mpilaunch {
 namespace {
 
-constexpr absl::string_view kNoises[] = {"] plm:rsh: Warning: setpgid(",
-                                         "] plm:ssh: Warning: setpgid("};
-constexpr absl::string_view kNoiseEnd = ") failed in parent with errno=Permission denied(13)\n";
+// A line "[HOST:PID" + start + anything + end.
+struct Noise {
+  absl::string_view start;
+  absl::string_view end;
+};
+constexpr absl::string_view kSetpgidEnd = ") failed in parent with errno=Permission denied(13)\n";
+constexpr Noise kNoises[] = {
+    {"] plm:rsh: Warning: setpgid(", kSetpgidEnd},
+    {"] plm:ssh: Warning: setpgid(", kSetpgidEnd},
+    {"] PMIX ERROR: PMIX_ERR_UNPACK_READ_PAST_END_OF_BUFFER in file ",
+     "/prrte/src/mca/iof/hnp/iof_hnp_receive.c at line 97\n"},
+};
 constexpr size_t kLongestPrefix = 300;  // "[HOST:PID"
 
 // Could `line`, its end still to come, become the noise?
@@ -20,9 +29,9 @@ bool MayBecomeNoise(absl::string_view line) {
   const size_t end = line.find(']');
   if (end == absl::string_view::npos) return line.size() < kLongestPrefix;
   const absl::string_view rest = line.substr(end);
-  return std::any_of(std::begin(kNoises), std::end(kNoises), [&](absl::string_view noise) {
-    return absl::StartsWith(noise, rest) ||
-           (absl::StartsWith(rest, noise) && rest.size() < kLongestPrefix);
+  return std::any_of(std::begin(kNoises), std::end(kNoises), [&](const Noise& noise) {
+    return absl::StartsWith(noise.start, rest) ||
+           (absl::StartsWith(rest, noise.start) && rest.size() < kLongestPrefix);
   });
 }
 
@@ -30,9 +39,9 @@ bool IsNoise(absl::string_view line) {
   const size_t end = line.find(']');
   if (end == absl::string_view::npos || !absl::StartsWith(line, "[")) return false;
   const absl::string_view rest = line.substr(end);
-  return absl::EndsWith(rest, kNoiseEnd) &&
-         std::any_of(std::begin(kNoises), std::end(kNoises),
-                     [&](absl::string_view noise) { return absl::StartsWith(rest, noise); });
+  return std::any_of(std::begin(kNoises), std::end(kNoises), [&](const Noise& noise) {
+    return absl::StartsWith(rest, noise.start) && absl::EndsWith(rest, noise.end);
+  });
 }
 
 }  // namespace

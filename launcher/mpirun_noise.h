@@ -1,4 +1,4 @@
-// Takes one line of mpirun's own out of its stderr. Pure.
+// Takes two lines of mpirun's own out of its stderr. Pure.
 #ifndef MPILAUNCH_LAUNCHER_MPIRUN_NOISE_H_
 #define MPILAUNCH_LAUNCHER_MPIRUN_NOISE_H_
 
@@ -13,7 +13,9 @@ namespace mpilaunch {
 // it says so on a line
 // "[HOST:PID] plm:rsh: Warning: setpgid(N,N) failed in parent with errno=Permission denied(13)"
 // (plm:ssh in Open MPI 5).
-// Nothing is wrong and nothing can be set against it. Every other byte passes, ranks' stderr
+// In Open MPI 5.0.7 it says "[HOST:PID] PMIX ERROR: PMIX_ERR_UNPACK_READ_PAST_END_OF_BUFFER in file
+// .../iof/hnp/iof_hnp_receive.c at line 97" whenever a rank reads its stdin slower than it comes.
+// Nothing is wrong and nothing can be set against them. Every other byte passes, ranks' stderr
 // included.
 class MpirunNoise {
  public:

@@ -330,6 +330,22 @@ TEST_F(InitLoopTest, StdinOfTenMegabytesThroughCat) {
   EXPECT_TRUE(child.outcome->stdout_text() == input);  // EXPECT_EQ would print it
 }
 
+TEST_F(InitLoopTest, StdinInPacketsGivesNoReadMoreThan4096Bytes) {
+  auto outcome = std::make_shared<Outcome>();
+  // dd's reads are counted as whole (65536 bytes) and partial ones: 300,000 bytes are 74 packets.
+  SpawnRequest request =
+      Collecting({"/bin/sh", "-c", "LC_ALL=C dd bs=65536 2>&1 >/dev/null"}, outcome);
+  request.stdin_mode = Stdio::kPipe;
+  request.stdin_in_packets = true;
+  const absl::StatusOr<pid_t> pid = loop_->Spawn(std::move(request));
+  ASSERT_TRUE(pid.ok()) << pid.status();
+  loop_->WriteStdin(*pid, std::string(300'000, 'x'));
+  loop_->CloseStdin(*pid);
+  EXPECT_EQ(outcome->AwaitExit().code, 0);
+  EXPECT_THAT(outcome->stdout_text(), HasSubstr("0+74 records in"));
+  EXPECT_THAT(outcome->stdout_text(), HasSubstr("300000 bytes"));
+}
+
 TEST_F(InitLoopTest, StdinThatTheChildClosedIsDroppedSilently) {
   Running child = StartShell("exec <&-; echo closed; sleep 0.2; exit 5", Stdio::kPipe);
   child.outcome->AwaitStdout("closed");

@@ -30,12 +30,16 @@ TEST(MpirunNoise, TheLineIsTakenOut) {
   EXPECT_EQ(FilterAll(absl::StrCat("a\n", kNoise, kNoise, "b")), "a\nb");
   const std::string open_mpi_5 = absl::StrReplaceAll(kNoise, {{"plm:rsh", "plm:ssh"}});
   EXPECT_EQ(FilterAll(open_mpi_5), "");
+  EXPECT_EQ(FilterAll("[mpife:00253] PMIX ERROR: PMIX_ERR_UNPACK_READ_PAST_END_OF_BUFFER in file "
+                      "../../3rd-party/prrte/src/mca/iof/hnp/iof_hnp_receive.c at line 97\n"),
+            "");
 }
 
 TEST(MpirunNoise, EverythingElsePasses) {
   for (const std::string text :
        {"", "\n", "[", "[w1:1] oops\n", "[1,0]<stderr>:x\n", "no end of line",
         "[frontend:00021] plm:rsh: W",
+        "[w1:1] PMIX ERROR: PMIX_ERR_UNPACK_READ_PAST_END_OF_BUFFER in file my.c at line 97\n",
         "[x] plm:rsh: Warning: setpgid(1,1) failed in parent with errno=No such process(3)\n"}) {
     EXPECT_EQ(FilterAll(text), text);
   }
