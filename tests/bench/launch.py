@@ -33,16 +33,21 @@ OVER_CONTROL_MASTER = ["--mca", "plm_rsh_agent", sshd.CONTROL_MASTER_AGENT]
 HELLO_ON_HOSTS = ["--hostfile", "hostfile", "-n", str(RANKS), "./hello"]
 HELLO_HERE = ["--oversubscribe", "-n", str(RANKS), "./hello"]
 
-# Contender -> its command on the frontend. `floor` starts all ranks on the frontend itself.
-CONTENDERS = {
-    "ssh": ["mpirun", *HELLO_ON_HOSTS],
-    "ssh_lean": ["mpirun", *LEAN, *HELLO_ON_HOSTS],
-    "controlmaster": ["mpirun", *OVER_CONTROL_MASTER, *HELLO_ON_HOSTS],
-    "controlmaster_lean": ["mpirun", *OVER_CONTROL_MASTER, *LEAN, *HELLO_ON_HOSTS],
-    "floor": ["mpirun", *LEAN, *HELLO_HERE],
-    "floor_shipped": ["mpirun", *HELLO_HERE],
-    "ours": [f"{BUILD}/bin/mpilaunch", "hello", "-n", str(RANKS)],
-}
+
+def contenders(mpilaunch):
+    """Contender -> its command on the frontend. `floor` starts all ranks on the frontend itself."""
+    return {
+        "ssh": ["mpirun", *HELLO_ON_HOSTS],
+        "ssh_lean": ["mpirun", *LEAN, *HELLO_ON_HOSTS],
+        "controlmaster": ["mpirun", *OVER_CONTROL_MASTER, *HELLO_ON_HOSTS],
+        "controlmaster_lean": ["mpirun", *OVER_CONTROL_MASTER, *LEAN, *HELLO_ON_HOSTS],
+        "floor": ["mpirun", *LEAN, *HELLO_HERE],
+        "floor_shipped": ["mpirun", *HELLO_HERE],
+        "ours": [mpilaunch, "hello", "-n", str(RANKS)],
+    }
+
+
+CONTENDERS = contenders(f"{BUILD}/bin/mpilaunch")
 RATIOS = ["ssh", "controlmaster_lean", "floor"]  # ours / each of these, per number of workers
 PHASES_COMMAND = [f"{BUILD}/bin/mpilaunch", "-v", "timed_hello", "-n", str(RANKS)]
 
@@ -148,20 +153,18 @@ def run_contender(bed, name):
     done = bed.frontend.run(CONTENDERS[name], AS_ROOT)
     took = (time.monotonic_ns() - began) / 1e6
     hosts = [bed.frontend] if name.startswith("floor") else bed.workers
-    check_output(name, done, hosts)
+    check_output(name, done.stdout, hosts)
     return took
 
 
-def check_output(name, done, hosts):
+def check_output(name, output, hosts):
     """BedError unless each of the ranks spoke once, evenly spread over `hosts`."""
-    found = HELLO.findall(done.stdout)
+    found = HELLO.findall(output)
     ranks = sorted(int(rank) for rank, _ in found)
     spread = Counter(host for _, host in found)
     wanted = {host.name: RANKS // len(hosts) for host in hosts}
     if ranks != list(range(RANKS)) or spread != wanted:
-        raise BedError(
-            f"{name}: wanted {RANKS} Hello lines from {wanted}, got:\n{done.stdout}{done.stderr}"
-        )
+        raise BedError(f"{name}: wanted {RANKS} Hello lines from {wanted}, got:\n{output}")
 
 
 def phases_of_one_run(bed):
@@ -169,7 +172,7 @@ def phases_of_one_run(bed):
     typed = time.time_ns()
     done = bed.frontend.run(PHASES_COMMAND)
     ended = time.time_ns()
-    check_output("timed_hello", done, bed.workers)
+    check_output("timed_hello", done.stdout, bed.workers)
     ranks = [(int(began), int(ready)) for _, began, ready in TIMED.findall(done.stdout)]
     if len(ranks) != RANKS:
         raise BedError(f"timed_hello: not {RANKS} timed lines in:\n{done.stdout}")
