@@ -19,9 +19,9 @@ INSTANTIATE_TEST_SUITE_P(OpenMpi, Images, BothSeries(), SeriesName);
 
 TEST_P(Images, HaveNoSshAndAnOrdinaryUser) {
   for (const std::string& image : {FrontendImage(GetParam()), WorkerImage(GetParam())}) {
-    const std::string seen = Docker({"run", "--rm", "--entrypoint", "sh", image, "-c",
-                                     "dpkg -l | grep -c openssh; command -v ssh sshd rsh; id -u; "
-                                     "grep CapEff /proc/self/status"});
+    const std::string script =
+        "dpkg -l | grep -c openssh; command -v ssh sshd rsh; id -u; grep CapEff /proc/self/status";
+    const std::string seen = Docker({"run", "--rm", "--entrypoint", "sh", image, "-c", script});
     EXPECT_EQ(seen, "0\n1000\nCapEff:\t0000000000000000") << image;
   }
 }

@@ -66,7 +66,7 @@ std::string WorkerImage(const std::string& series) {
   return absl::StrCat("mpilaunch-worker:", ImageTag(series));
 }
 
-std::string Docker(const Words& words, Command::Options options) {
+std::string Docker(const Words& words, const Command::Options& options) {
   const CommandResult result = RunCommand(Concatenate({{"docker"}, words}), options);
   EXPECT_EQ(result.code, 0) << "docker " << absl::StrJoin(words, " ") << "\n" << result.err;
   return std::string(absl::StripTrailingAsciiWhitespace(result.out));
@@ -164,7 +164,7 @@ void DockerCluster::StartWorkers(int count) {
 }
 
 CommandResult DockerCluster::Exec(const std::string& host, const Words& words,
-                                  Command::Options options) {
+                                  const Command::Options& options) {
   return RunCommand(Concatenate({{"docker", "exec", "--interactive", Container(host)}, words}),
                     options);
 }

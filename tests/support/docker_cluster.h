@@ -34,7 +34,7 @@ std::string FrontendImage(const std::string& series);
 std::string WorkerImage(const std::string& series);
 
 // `docker WORDS` to its end, which must be a good one. Returns stdout without the last newline.
-std::string Docker(const Words& words, Command::Options options = {});
+std::string Docker(const Words& words, const Command::Options& options = {});
 
 // Until `done`, asked again and again; false: it was not within `patience`.
 bool Await(const std::function<bool()>& done, absl::Duration patience = absl::Seconds(30));
@@ -86,7 +86,8 @@ class DockerCluster {
   std::string Container(const std::string& host) const { return scope_.Name(host); }
 
   // `docker exec HOST WORDS`
-  CommandResult Exec(const std::string& host, const Words& words, Command::Options options = {});
+  CommandResult Exec(const std::string& host, const Words& words,
+                     const Command::Options& options = {});
   // In the frontend's /work.
   CommandResult Mpilaunch(const Words& words);
   std::unique_ptr<Command> StartMpilaunch(const Words& words);
