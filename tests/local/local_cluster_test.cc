@@ -11,6 +11,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -130,6 +131,11 @@ class LocalClusterTest : public ::testing::TestWithParam<bool> {  // true: as th
     WriteScript("mpilaunchd", Script("echo >&3\n"));
     WriteScript("mpilaunch-agent", Script(""));
     WriteScript("mpilaunch-rsh", "");
+    // Mounts that others make meanwhile, such as a Docker daemon's, are not to be seen here.
+    if (geteuid() == 0) {
+      EXPECT_EQ(unshare(CLONE_NEWNS), 0);
+      EXPECT_EQ(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    }
     mounts_ = ReadFile("/proc/self/mountinfo");
   }
   ~LocalClusterTest() override {
