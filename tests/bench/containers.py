@@ -3,9 +3,11 @@
 Everything carries one prefix, and leaving the `with` block removes it all, whatever happened.
 """
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 
 from bed import BedError
@@ -17,19 +19,32 @@ began=$EPOCHREALTIME
 "$@" >/tmp/out 2>/tmp/err </dev/null
 code=$?
 ended=$EPOCHREALTIME
-cat /tmp/out
-cat /tmp/err >&2
-echo "took $(( (${ended/./} - ${began/./}) ))"
+cat /tmp/out /tmp/err
+echo "clock ${began/./} ${ended/./}"
 exit $code
 """
 
 
+@contextlib.contextmanager
+def _uninterrupted():
+    """Signals wait until the end: what the daemon makes for a `docker` that is killed meanwhile
+    comes after the cleaning up, and nobody removes it."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def docker(*argv, timeout=120):
-    """stdout of `docker ARGV`; BedError with its stderr when it fails."""
+    """stdout of `docker ARGV`; BedError with its stderr when it fails. In a session of its own, as
+    a terminal's Ctrl-C is for us to answer."""
     try:
         done = subprocess.run(
             ["docker", *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=timeout,
+            start_new_session=True, timeout=timeout,
         )
     except subprocess.TimeoutExpired as error:
         raise BedError(f"docker {shlex.join(argv)}: still running after {timeout} s") from error
@@ -54,10 +69,12 @@ class Container:
         return docker(*self.argv(command, environment))
 
     def timed(self, command, environment=None):
-        """(stdout, ms) of a command in it, by a clock in it; BedError when the command fails."""
+        """(output, began, ended) of a command in it, in nanoseconds of CLOCK_REALTIME by a clock
+        beside it; BedError when the command fails."""
         output = self.run(["bash", "-c", _TIMED, "timed", *command], environment)
-        text, _, took = output.rpartition("took ")
-        return text, int(took) / 1e3
+        text, _, clock = output.rpartition("clock ")
+        began, ended = (int(micros) * 1000 for micros in clock.split())
+        return text, began, ended
 
 
 class Cluster:
@@ -73,20 +90,32 @@ class Cluster:
         return f"{self._prefix}-join"
 
     def __enter__(self):
-        docker("network", "create", self._prefix)
+        try:
+            with _uninterrupted():
+                docker("network", "create", self._prefix)
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(self, *_):
-        for argv in (
-            ["rm", "--force", "--volumes", self.frontend.id, *(each.id for each in self.workers)],
-            ["volume", "rm", "--force", self.volume],
-            ["network", "rm", self._prefix],
-        ):
-            subprocess.run(["docker", *argv], stdin=subprocess.DEVNULL, capture_output=True)
+        self._remove()
+
+    def _remove(self):
+        with _uninterrupted():
+            for argv in (
+                ["rm", "--force", "--volumes", self.frontend.id, *(at.id for at in self.workers)],
+                ["volume", "rm", "--force", self.volume],
+                ["network", "rm", self._prefix],
+            ):
+                subprocess.run(["docker", *argv], stdin=subprocess.DEVNULL, capture_output=True,
+                               start_new_session=True, timeout=120)
 
     def start(self, container, image, *options):
-        docker("run", "--detach", f"--name={container.id}", f"--hostname={container.name}",
-               f"--network={self._prefix}", f"--network-alias={container.name}", *options, image)
+        with _uninterrupted():
+            docker("run", "--detach", f"--name={container.id}", f"--hostname={container.name}",
+                   f"--network={self._prefix}", f"--network-alias={container.name}", *options,
+                   image)
 
     def check(self):
         """BedError with its log when a container has ended."""

@@ -29,27 +29,30 @@ from containers import Cluster, docker
 SSH_IMAGE = "mpilaunch-bench-ssh"
 FRONTEND_IMAGE, WORKER_IMAGE = "mpilaunch-frontend:4.1", "mpilaunch-worker:4.1"
 CONTENDERS = launch.contenders("mpilaunch")
+PHASES_COMMAND = launch.phases_command("mpilaunch")
 FIRST_HELLO = ["first_hello_ours", "first_hello_ssh"]
+FIRST_HELLO_SECONDS = 60  # then it has failed
 OPEN_MASTER = "ssh -M -N -f -o ControlPath=/tmp/control-{0} -E /tmp/control.log {0}"
 
 
 def main():
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     report.warn_if_busy()
     machine = report.machine_facts({"docker": ["docker", "--version"]})
-    samples = {}
+    samples, phases = {}, {}
     try:
         build_ssh_image()
         for workers in options.workers:
-            for name, values in measure(workers, options).items():
-                samples[f"{name}_{workers}"] = values
+            found, phases[f"ours_{workers}"] = measure(workers, options)
+            samples.update({f"{name}_{workers}": values for name, values in found.items()})
     except BedError as error:
         sys.exit(f"bench docker: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     ratios = ratios_of(samples, options.workers)
-    path = report.write("docker", machine, samples, ratios)
+    path = report.write("docker", machine, samples, ratios, phases=phases)
     print(f"\nwritten: {path.relative_to(report.REPOSITORY)}")
     print(report.ratios_line(ratios))
 
@@ -74,7 +77,7 @@ def build_ssh_image():
 
 
 def measure(workers, options):
-    """Samples by contender, in ms."""
+    """Returns samples by contender in ms, and the phases of ours as a list of rows."""
     samples = defaultdict(list)
     for _ in range(options.starts):
         for name, start in random.sample(list(STARTS.items()), len(STARTS)):
@@ -88,11 +91,13 @@ def measure(workers, options):
                 samples[name].append(run_contender(name, ours if name == "ours" else theirs))
             ours.check()
             theirs.check()
+        phases = launch.phase_table([phases_of_one_run(ours) for _ in range(options.runs)])
     print(f"\n{workers} workers, {launch.RANKS} ranks, {options.runs} runs each, interleaved; "
           f"{options.starts} starts of each cluster")
     samples = {name: samples[name] for name in [*FIRST_HELLO, *CONTENDERS]}
     report.print_samples(samples)
-    return samples
+    launch.print_phases(workers, phases)
+    return samples, phases
 
 
 def start_ours(cluster):
@@ -127,11 +132,13 @@ def first_hello(name, start, workers):
         else:
             mpirun = " ".join(CONTENDERS["ssh"])
             command = ["sh", "-c", f"{login_script(cluster)}; {mpirun}"]
+        command = ["timeout", "--signal=KILL", str(FIRST_HELLO_SECONDS), *command]
         began = time.monotonic_ns()
         start(cluster)
         with subprocess.Popen(
             ["docker", *cluster.frontend.argv(command, launch.AS_ROOT)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
         ) as process:
             said = []
             for line in process.stdout:
@@ -144,6 +151,10 @@ def first_hello(name, start, workers):
 def await_all(ours, theirs):
     """Everybody is up, connections that stay are open, and every contender has run once."""
     ours.frontend.run([*CONTENDERS["ours"], "--wait", "30"])
+    program = f"{ours.frontend.id}:/work/timed_hello.c"
+    docker("cp", str(report.REPOSITORY / "tests/bench/timed_hello.c"), program)
+    ours.frontend.run(["mpicc", "-O2", "-o", "timed_hello", "timed_hello.c"])
+    phases_of_one_run(ours)
     theirs.frontend.run(["sh", "-c", login_script(theirs)])
     for worker in theirs.workers:
         theirs.frontend.run(["sh", "-c", OPEN_MASTER.format(worker.name)])
@@ -153,10 +164,15 @@ def await_all(ours, theirs):
 
 def run_contender(name, cluster):
     """Wall time of one checked run, in ms."""
-    output, took = cluster.frontend.timed(CONTENDERS[name], launch.AS_ROOT)
+    output, began, ended = cluster.frontend.timed(CONTENDERS[name], launch.AS_ROOT)
     hosts = [cluster.frontend] if name.startswith("floor") else cluster.workers
     launch.check_output(name, output, hosts)
-    return took
+    return (ended - began) / 1e6
+
+
+def phases_of_one_run(cluster):
+    output, began, ended = cluster.frontend.timed(PHASES_COMMAND)
+    return launch.phases_of(began, ended, output, cluster.workers)
 
 
 def ratios_of(samples, sizes):

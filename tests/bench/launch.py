@@ -49,7 +49,14 @@ def contenders(mpilaunch):
 
 CONTENDERS = contenders(f"{BUILD}/bin/mpilaunch")
 RATIOS = ["ssh", "controlmaster_lean", "floor"]  # ours / each of these, per number of workers
-PHASES_COMMAND = [f"{BUILD}/bin/mpilaunch", "-v", "timed_hello", "-n", str(RANKS)]
+
+
+
+def phases_command(mpilaunch):
+    return [mpilaunch, "-v", "timed_hello", "-n", str(RANKS)]
+
+
+PHASES_COMMAND = phases_command(f"{BUILD}/bin/mpilaunch")
 
 HELLO = re.compile(r"Hello world! I am process number: (\d+) on host (\S+)")
 TIMED = re.compile(r"timed (\d+) (\d+) (\d+)")
@@ -122,10 +129,7 @@ def measure_bed(workers, options):
     samples = {name: samples[name] for name in options.only}
     report.print_samples(samples)
     if phases:
-        print(f"\nphases of mpilaunch, {workers} workers: ms, medians")
-        print(f"{'':24}{'took':>8}{'until':>8}")
-        for row in phases:
-            print(f"{row['phase']:24}{row['took']:8.1f}{row['until']:8.1f}")
+        print_phases(workers, phases)
     return samples, phases
 
 
@@ -168,15 +172,20 @@ def check_output(name, output, hosts):
 
 
 def phases_of_one_run(bed):
-    """(phase, ms since the command began) in the order of time, for one run of timed_hello."""
     typed = time.time_ns()
     done = bed.frontend.run(PHASES_COMMAND)
     ended = time.time_ns()
-    check_output("timed_hello", done.stdout, bed.workers)
-    ranks = [(int(began), int(ready)) for _, began, ready in TIMED.findall(done.stdout)]
+    return phases_of(typed, ended, done.stdout + done.stderr, bed.workers)
+
+
+def phases_of(typed, ended, output, hosts):
+    """(phase, ms since `typed`) in the order of time, from the output of one run of timed_hello.
+    `typed` and `ended` are nanoseconds of CLOCK_REALTIME."""
+    check_output("timed_hello", output, hosts)
+    ranks = [(int(began), int(ready)) for _, began, ready in TIMED.findall(output)]
     if len(ranks) != RANKS:
-        raise BedError(f"timed_hello: not {RANKS} timed lines in:\n{done.stdout}")
-    marks = [(name, int(nanos)) for name, nanos in PHASE.findall(done.stderr)]
+        raise BedError(f"timed_hello: not {RANKS} timed lines in:\n{output}")
+    marks = [(name, int(nanos)) for name, nanos in PHASE.findall(output)]
     marks += [
         ("ranks up (last main)", max(began for began, _ in ranks)),
         ("MPI_Init (last)", max(ready for _, ready in ranks)),
@@ -203,6 +212,13 @@ def phase_table(runs):
         }
         for name in sorted(until, key=lambda name: statistics.median(until[name]))
     ]
+
+
+def print_phases(workers, phases):
+    print(f"\nphases of mpilaunch, {workers} workers: ms, medians")
+    print(f"{'':24}{'took':>8}{'until':>8}")
+    for row in phases:
+        print(f"{row['phase']:24}{row['took']:8.1f}{row['until']:8.1f}")
 
 
 if __name__ == "__main__":
