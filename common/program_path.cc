@@ -20,7 +20,8 @@ absl::Status CheckExecutable(const std::string& path) {
     return absl::PermissionDeniedError(absl::StrCat(path, " is not a regular file"));
   if (access(path.c_str(), X_OK) != 0) {
     return absl::PermissionDeniedError(
-        absl::StrCat(path, " is not executable (chmod +x ", path, ")"));
+        absl::StrCat(path, " is not executable (a program: chmod +x ", path,
+                     "; a source file: compile it, or --stage it for its interpreter)"));
   }
   return absl::OkStatus();
 }

@@ -18,6 +18,9 @@
 namespace mpilaunch {
 namespace {
 
+// A row of a table is one line; --json has all of it.
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
 constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
 
 using Row = std::vector<std::string>;
@@ -133,8 +136,9 @@ std::string FormatJobs(const v1::ListJobsResponse& jobs, absl::Time now) {
     rows.push_back({job.job(), v1::JobState_Name(job.state()), absl::StrCat(job.ranks()),
                     absl::FormatDuration(absl::Trunc(Age(job, now), absl::Milliseconds(100))),
                     ended ? absl::StrCat(job.exit_code()) : "-", OrDash(FormatBlocks(job)),
-                    job.error().empty() ? job.command()
-                                        : absl::StrCat(job.command(), "  (", job.error(), ")")});
+                    job.error().empty()
+                        ? job.command()
+                        : absl::StrCat(job.command(), "  (", FirstLine(job.error()), ")")});
   }
   return FormatTable(rows);
 }

@@ -1,6 +1,7 @@
 """Clusters in real containers: a network of its own, a frontend, and workers.
 
-Everything carries one prefix, and leaving the `with` block removes it all, whatever happened.
+/tmp is a tmpfs everywhere, as in images/compose.yaml: Open MPI's session files lie there. Everything
+carries one prefix, and leaving the `with` block removes it all, whatever happened.
 """
 
 import contextlib
@@ -114,8 +115,8 @@ class Cluster:
     def start(self, container, image, *options):
         with _uninterrupted():
             docker("run", "--detach", f"--name={container.id}", f"--hostname={container.name}",
-                   f"--network={self._prefix}", f"--network-alias={container.name}", *options,
-                   image)
+                   f"--network={self._prefix}", f"--network-alias={container.name}",
+                   "--tmpfs=/tmp:exec", *options, image)
 
     def check(self):
         """BedError with its log when a container has ended."""
