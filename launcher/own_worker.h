@@ -29,8 +29,6 @@ class OwnWorker {
   explicit OwnWorker(Options options) : options_(std::move(options)) {}
   ~OwnWorker() { Stop(); }
 
-  const std::string& name() const { return options_.name; }
-
   // Starts the agent unless it runs; it registers some 100 ms later, as every other. Not from the
   // init loop's thread. NOT_FOUND: there is no agent beside mpilaunchd.
   absl::Status Start();

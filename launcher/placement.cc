@@ -65,8 +65,7 @@ absl::StatusOr<std::vector<RankBlock>> Place(const std::vector<WorkerSlots>& wor
   if (workers.empty())
     return absl::FailedPreconditionError(
         "no worker is registered: start some, wait for those that are coming with --wait 30, or "
-        "run "
-        "in the frontend itself with --here");
+        "run in the frontend itself with --here");
   if (workers.size() < request.min_workers) {
     return absl::FailedPreconditionError(absl::StrCat(workers.size(), " of ", request.min_workers,
                                                       " workers are registered (",

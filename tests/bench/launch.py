@@ -51,7 +51,6 @@ CONTENDERS = contenders(f"{BUILD}/bin/mpilaunch")
 RATIOS = ["ssh", "controlmaster_lean", "floor"]  # ours / each of these, per number of workers
 
 
-
 def phases_command(mpilaunch):
     return [mpilaunch, "-v", "timed_hello", "-n", str(RANKS)]
 

@@ -2,37 +2,33 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "support/mpi_cluster.h"
 
 namespace mpilaunch::testing {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-size_t Count(const std::string& text, const std::string& word) {
-  size_t count = 0;
-  for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
-  return count;
-}
+using ::testing::SizeIs;
 
 class HereTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { cluster_ = new MpiCluster(1, 2); }
-  static void TearDownTestSuite() {
-    delete cluster_;
-    cluster_ = nullptr;
-  }
-  static MpiCluster* cluster_;
+  static void SetUpTestSuite() { cluster_ = std::make_unique<MpiCluster>(1, 2); }
+  static void TearDownTestSuite() { cluster_.reset(); }
+  static std::unique_ptr<MpiCluster> cluster_;
 };
-MpiCluster* HereTest::cluster_ = nullptr;
+std::unique_ptr<MpiCluster> HereTest::cluster_;
 
 TEST_F(HereTest, RanksRunInTheFrontend) {
   const CommandResult here = cluster_->Mpilaunch({"hello", "--here", "-n", "4"});
   EXPECT_EQ(here.code, 0) << here.err;
-  EXPECT_EQ(Count(here.out, "on host frontend"), 4u) << here.out;
+  EXPECT_THAT(Lines(here.out), AllOf(SizeIs(4), Each(HasSubstr("on host frontend"))));
   const CommandResult workers = cluster_->Mpilaunch({"hello", "-n", "2"});
-  EXPECT_EQ(Count(workers.out, "on host w1"), 2u) << workers.out << workers.err;
+  EXPECT_THAT(Lines(workers.out), AllOf(SizeIs(2), Each(HasSubstr("on host w1")))) << workers.err;
 }
 
 TEST_F(HereTest, TheFrontendIsNoWorkerOfTheOthers) {

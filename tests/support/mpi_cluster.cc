@@ -38,6 +38,10 @@ void CompileMpi(const std::string& source, const std::string& output,
   ASSERT_EQ(result.code, 0) << result.err;
 }
 
+std::vector<std::string> Lines(const std::string& text) {
+  return absl::StrSplit(text, '\n', absl::SkipEmpty());
+}
+
 MpiCluster::MpiCluster(int workers, uint32_t slots_per_worker) {
   CompileMpi("examples/hello.c", folder() + "/hello");
   CompileMpi("tests/programs/probe.c", folder() + "/probe");

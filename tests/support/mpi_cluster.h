@@ -16,6 +16,9 @@ namespace mpilaunch::testing {
 void CompileMpi(const std::string& source, const std::string& output,
                 const std::vector<std::string>& flags = {});
 
+// The lines of a program's output that are not empty.
+std::vector<std::string> Lines(const std::string& text);
+
 // A frontend and workers w1.. in namespaces of their own, as `mpilaunch --local` makes them, that
 // stay for many commands. Start it before the test makes threads.
 class MpiCluster {
